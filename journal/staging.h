@@ -1,0 +1,47 @@
+/* Staging: written bytes, appended to preallocated segments (DESIGN 3.4).
+ *
+ * CACHE/staging/{segment number, 16 hex digits}.seg, 64 MiB each, never reused; an append never crosses a segment.
+ * A segment's directory entry is fsynced before the first byte of it is handed out. Appends run in parallel without
+ * a lock over pwrite. Only the flusher syncs. A failed sync is terminal and marks the staging failed. */
+#ifndef JFS_JOURNAL_STAGING_H
+#define JFS_JOURNAL_STAGING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "util/errmsg.h"
+
+#define SEGMENT_SIZE ((uint32_t)64 << 20)
+
+struct staging;
+
+struct staged {
+	uint64_t segment;
+	uint32_t off, len;
+	uint64_t sum; /* XXH3-64 of the bytes */
+};
+
+/* `dir` is created when missing. next_segment: first number to use (above all that were ever used; base keeps it). */
+int staging_open(const char *dir, uint64_t next_segment, struct staging **out, struct errmsg *e);
+void staging_close(struct staging *st);
+/* Appends len (<= 4 MiB) bytes; thread-safe; may sleep in the kernel's write-back throttling, so never call it with a
+ * lock held. -ENOSPC, -EIO (both leave nothing behind that counts), -EROFS after a failed sync. */
+int staging_append(struct staging *st, const void *data, size_t len, struct staged *out);
+/* Reads exactly len bytes: 0, -ENOENT (segment is gone: look the bytes up again), -EIO. Thread-safe. */
+int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, size_t len);
+/* Flusher only: fdatasync every segment that was appended to since the last call began. A failure is terminal. */
+int staging_sync(struct staging *st);
+/* Recovery: reads with O_DIRECT where possible and compares XXH3-64: 0, -EBADMSG, -ENOENT, -EIO. */
+int staging_verify(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint64_t sum);
+/* Deletes a segment that is sealed (not the current one): open readers keep their bytes. 0, -EBUSY, -errno. */
+int staging_remove(struct staging *st, uint64_t segment);
+/* Segment numbers present, ascending; the current one last. Returns the count, fills at most max. */
+size_t staging_list(struct staging *st, uint64_t *segments, size_t max);
+uint64_t staging_current(struct staging *st);
+/* Bytes appended since the last staging_sync began; and bytes on disk in all segments. */
+uint64_t staging_dirty(struct staging *st);
+uint64_t staging_bytes(struct staging *st);
+
+#endif
