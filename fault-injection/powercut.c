@@ -8,7 +8,8 @@
  * The image is BASE with every write in front of the last flush before the cut, and of the writes since then a random
  * subset of sectors: each write is split into pieces of 512 or 4096 bytes and each piece is kept with a probability
  * drawn for this cut from 0 .. 1. So later writes may be there and earlier ones not (reordering), and one write may be
- * there in part (tearing), but no sector ever mixes two writes, and pieces of one sector keep their order.
+ * there in part (tearing), but no sector ever mixes two writes, and pieces of one sector keep their order. The first
+ * 4 KiB of the device are never torn.
  *
  * The answer is key=value lines on stdout: cut, flush (the record of that flush, -1: none), records, pieces, kept,
  * probability, piece_size; then for each mark in front of the cut one line "mark TEXT" (newlines as blanks).
@@ -109,6 +110,13 @@ static void devlog_open(struct devlog *l, const char *path)
 	}
 }
 
+static void devlog_close(struct devlog *l)
+{
+	if (l->map)
+		munmap((void *)l->map, l->size);
+	free(l->at);
+}
+
 /* The window in which random cuts are made when nothing else is said. */
 static void devlog_marks(const struct devlog *l, size_t *from, size_t *to)
 {
@@ -195,6 +203,8 @@ static void cut_apply(const struct devlog *l, struct cut *c, uint64_t *rng, int 
 	for (size_t i = 0; i <= c->last && i < l->count; i++) {
 		struct blklog_rec r = devlog_rec(l, i);
 		const uint8_t *data = devlog_data(l, i);
+		/* ext4's superblock spans two sectors, is written in place, and a torn one does not mount: not our subject. */
+		uint32_t piece = r.off < 4096 ? 4096 : c->piece;
 
 		if (r.type != BLKLOG_WRITE)
 			continue;
@@ -202,8 +212,8 @@ static void cut_apply(const struct devlog *l, struct cut *c, uint64_t *rng, int 
 			cut_write(fd, data, r.len, r.off);
 			continue;
 		}
-		for (uint32_t o = 0; o < r.len; o += c->piece) {
-			uint32_t n = r.len - o < c->piece ? r.len - o : c->piece;
+		for (uint32_t o = 0; o < r.len; o += piece) {
+			uint32_t n = r.len - o < piece ? r.len - o : piece;
 
 			c->pieces++;
 			if ((double)(rnd(rng) >> 11) / 9007199254740992.0 >= c->keep)
@@ -245,6 +255,7 @@ static int run_list(const char *path)
 	printf("records=%zu\nwrites=%zu\nflushes=%zu\nmarks=%zu\nbytes=%zu\n", l.count, n[BLKLOG_WRITE], n[BLKLOG_FLUSH],
 		n[BLKLOG_MARK], l.size);
 	marks_print(&l, l.count, true);
+	devlog_close(&l);
 	return 0;
 }
 
@@ -260,12 +271,16 @@ static int run_cut(char **argv, int argc, bool at)
 	devlog_marks(&l, &a, &b);
 	from = a;
 	to = b;
-	if (parse_u64(argv[3], &c.seed) || (argc > 4 && parse_u64(argv[4], &from)) || (argc > 5 && parse_u64(argv[5], &to)))
+	if (parse_u64(argv[3], &c.seed) || (argc > 4 && parse_u64(argv[4], &from)) ||
+		(argc > 5 && parse_u64(argv[5], &to))) {
+		devlog_close(&l);
 		return 2;
+	}
 	if (at)
 		to = from + 1;
 	if (from >= to || to > l.count) {
 		fprintf(stderr, "powercut: no such record: the log has %zu\n", l.count);
+		devlog_close(&l);
 		return 1;
 	}
 	rng = c.seed;
@@ -281,6 +296,7 @@ static int run_cut(char **argv, int argc, bool at)
 		c.flush == SIZE_MAX ? -1ll : (long long)c.flush, l.count, (unsigned long long)c.pieces,
 		(unsigned long long)c.kept, c.keep, c.piece);
 	marks_print(&l, c.last + 1, false);
+	devlog_close(&l);
 	return 0;
 }
 

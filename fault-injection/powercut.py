@@ -45,7 +45,7 @@ def _run(*argv):
 
 
 def _tool(name):
-    return os.path.join(os.environ.get("BUILD", os.path.join(ROOT, "build")), "fault-injection", name)
+    return os.path.join(os.environ.get("JFS_BUILD") or os.path.join(ROOT, "build"), "fault-injection", name)
 
 
 def _umount(path):

@@ -3,7 +3,7 @@
     with DelayProxy(redis_port, one_way_us=500) as d: ... d.port
     with TcpFault(redis_port) as t: ... t.port; t("drop-down"); t("pass"); t.stats()["cuts"]
 
-The programs are taken from $BUILD (default: build/ of this tree)."""
+The programs are taken from $JFS_BUILD (default: build/ of this tree)."""
 import os
 import signal
 import socket
@@ -15,9 +15,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 
 def tool(path):
     """Path of a built program, e.g. tool("fault-injection/delayproxy")."""
-    full = os.path.join(os.environ.get("BUILD", os.path.join(ROOT, "build")), path)
+    full = os.path.join(os.environ.get("JFS_BUILD") or os.path.join(ROOT, "build"), path)
     if not os.access(full, os.X_OK):
-        raise FileNotFoundError(f"{full} is missing: run `make tools` (BUILD= names another folder)")
+        raise FileNotFoundError(f"{full} is missing: run `make tools` (JFS_BUILD names another folder)")
     return full
 
 
