@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Builds, runs the unit tests (plain and under the sanitizers) and the suites of tests/e2e/SUITES; adds up.
+
+The last line is "N passed, N failed, N skipped" over everything; the exit status is 0 only if nothing failed, no test was
+skipped unexpectedly, and everything built. Every random test's seed comes from --seed, shown in the first line.
+"""
+import argparse
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+BUILDS = {"plain": ("build", ""), "asan": ("build/asan", "address,undefined"), "tsan": ("build/tsan", "thread")}
+SLOWER = {"plain": "1", "asan": "3", "tsan": "6"}
+SUMMARY = re.compile(r"(?:unit [^:]+: )?(\d+) passed, (\d+) failed, (\d+) skipped")
+
+
+class Totals:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+
+    def add(self, passed, failed, skipped):
+        self.passed, self.failed, self.skipped = self.passed + passed, self.failed + failed, self.skipped + skipped
+
+    def fail(self, text):
+        print(f"FAIL {text}", flush=True)
+        self.failed += 1
+
+
+def make(kind, *targets):
+    folder, sanitizer = BUILDS[kind]
+    command = ["make", "-s", f"-j{os.cpu_count()}", "WERROR=1", f"BUILD={folder}", *targets]
+    if sanitizer:
+        command.append(f"SAN={sanitizer}")
+    return subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode == 0
+
+
+def programs():
+    return ["all"] if os.path.exists(os.path.join(ROOT, "daemon/jfs_main.c")) else []
+
+
+def environment(kind, seed):
+    build = os.path.join(ROOT, BUILDS[kind][0])
+    slow = float(os.environ.get("JFS_TEST_SLOW", "1")) * float(SLOWER[kind])
+    return dict(os.environ, BUILD=build, JFS_BUILD=build, JFS_SEED=str(seed),
+                JFS_TEST_SLOW=str(slow), PYTHONDONTWRITEBYTECODE="1")
+
+
+def fixed_addresses():
+    """GCC 12's thread sanitizer does not start where the kernel randomizes addresses over more than 28 bits."""
+    prefix = ["setarch", "-R"]
+    works = subprocess.run([*prefix, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    return prefix if works else []
+
+
+def run_counted(totals, name, command, env, timeout, allowed=lambda test: False):
+    """Runs a test program, passes its output on, and adds its last summary line up."""
+    summary, skips = None, []
+    with subprocess.Popen(["timeout", "-k", "20", str(timeout), *command], cwd=ROOT, env=env, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          errors="backslashreplace") as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            m = SUMMARY.fullmatch(line.strip())
+            summary = tuple(map(int, m.groups())) if m else summary
+            if line.startswith("SKIP "):
+                skips.append(line.split()[1])
+    if summary:
+        totals.add(*summary)
+    if not summary:
+        totals.fail(f"{name}: ended with {process.returncode} and without a summary")
+    elif process.returncode and not summary[1]:
+        totals.fail(f"{name}: exit status {process.returncode}")
+    for test in skips:
+        if not allowed(test):
+            totals.fail(f"{name}: unexpected skip of {test}")
+    if summary and summary[2] != len(skips):
+        totals.fail(f"{name}: {summary[2]} tests skipped without a word")
+
+
+def run_units(totals, kinds, env_of):
+    sources = sorted(f[:-2] for f in os.listdir(os.path.join(ROOT, "tests/unit")) if re.fullmatch(r"test_\w+\.c", f))
+    for kind in kinds:
+        print(f"== unit tests, {kind}", flush=True)
+        if not make(kind, "unit-bins"):
+            totals.fail(f"build of the unit tests, {kind}")
+            continue
+        prefix = fixed_addresses() if kind == "tsan" else []
+        for name in sources:
+            binary = os.path.join(ROOT, BUILDS[kind][0], "tests/unit", name)
+            run_counted(totals, f"{name} ({kind})", [*prefix, binary], env_of(kind), 300 * float(SLOWER[kind]))
+
+
+def read_suites():
+    with open(os.path.join(ROOT, "tests/e2e/SUITES"), encoding="utf-8") as f:
+        for line in f:
+            words = line.split("#")[0].split()
+            if words:
+                skips = [w[5:] for w in words[1:] if w.startswith("skip=")]
+                kinds = [w[1:] for w in words[1:] if w.startswith("+")]
+                if len(skips) + len(kinds) != len(words) - 1 or not set(kinds) <= set(BUILDS):
+                    raise SystemExit(f"tests/e2e/SUITES: malformed line: {line.strip()}")
+                yield words[0], skips, kinds
+
+
+def skip_allowed(test, rules):
+    for rule in rules:
+        pattern, _, variable = rule.partition(":")
+        if fnmatch.fnmatchcase(test, pattern) and not (variable and os.environ.get(variable)):
+            return True
+    return False
+
+
+def run_suites(totals, kinds, env_of, only):
+    built = {}
+    for name, skips, extra in read_suites():
+        if only and not any(fnmatch.fnmatchcase(name, p) for p in only):
+            continue
+        for kind in ["plain", *extra]:
+            if kind not in kinds:
+                continue
+            print(f"== {name}, {kind}", flush=True)
+            if kind not in built:
+                built[kind] = make(kind, "tools", *programs())
+            if not built[kind]:
+                totals.fail(f"build for {name}, {kind}")
+                continue
+            command = [sys.executable, os.path.join(ROOT, "tests/e2e", name)]
+            run_counted(totals, f"{name} ({kind})", command, env_of(kind), 1500,
+                        lambda test, rules=skips: skip_allowed(test, rules))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("JFS_SEED") or time.time_ns() % 10**9))
+    parser.add_argument("--plain", action="store_true", help="leave the sanitizer builds out")
+    parser.add_argument("--unit", action="store_true", help="the unit tests only")
+    parser.add_argument("--suite", action="append", metavar="PATTERN", help="these suites only (repeatable)")
+    args = parser.parse_args()
+    kinds = ["plain"] if args.plain else list(BUILDS)
+    totals, start = Totals(), time.monotonic()
+    print(f"seed {args.seed}", flush=True)
+
+    def env_of(kind):
+        return environment(kind, args.seed)
+
+    if not args.suite:
+        run_units(totals, kinds, env_of)
+    if not args.unit:
+        run_suites(totals, kinds, env_of, args.suite)
+    print(f"== all in {time.monotonic() - start:.0f} s")
+    print(f"{totals.passed} passed, {totals.failed} failed, {totals.skipped} skipped")
+    return totals.failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
