@@ -110,5 +110,7 @@ struct rec_deltas {
 };
 /* The pure function: applies every IT_PUT/IT_DEL to the overlay and sums IT_SPACE. 0, -ENOMEM, -EUCLEAN. */
 int rec_apply(const void *data, size_t len, struct overlay *ov, struct rec_deltas *sum);
+/* The same without the checksum and the walk ahead: for a record that this process has just built. */
+int rec_apply_trusted(const void *data, size_t len, struct overlay *ov, struct rec_deltas *sum);
 
 #endif
