@@ -20,7 +20,7 @@ enum mstate { MB_WAIT, MB_READY, MB_FAILED };
 
 struct mblock {
 	struct mblock *hash_next, *lru_prev, *lru_next, *disk_next;
-	struct block_reader *r;
+	struct slice_reader *r;
 	uint64_t id;
 	uint32_t k, size;
 	enum mstate state;
@@ -36,7 +36,7 @@ struct stream {
 	uint32_t next_off;
 };
 
-struct block_reader {
+struct slice_reader {
 	struct reader_config cfg;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -53,7 +53,7 @@ struct block_reader {
 	bool disk_running;
 };
 
-static struct mblock **hash_slot(struct block_reader *r, uint64_t id, uint32_t k)
+static struct mblock **hash_slot(struct slice_reader *r, uint64_t id, uint32_t k)
 {
 	return &r->hash[(id * 31 + k) * 2654435761u % HASH_SIZE];
 }
@@ -64,7 +64,7 @@ static void lru_del(struct mblock *b)
 	b->lru_next->lru_prev = b->lru_prev;
 }
 
-static void lru_add(struct block_reader *r, struct mblock *b)
+static void lru_add(struct slice_reader *r, struct mblock *b)
 {
 	b->lru_prev = r->lru.lru_prev;
 	b->lru_next = &r->lru;
@@ -72,7 +72,7 @@ static void lru_add(struct block_reader *r, struct mblock *b)
 	b->lru_next->lru_prev = b;
 }
 
-static struct mblock *find(struct block_reader *r, uint64_t id, uint32_t k, uint32_t size)
+static struct mblock *find(struct slice_reader *r, uint64_t id, uint32_t k, uint32_t size)
 {
 	for (struct mblock *b = *hash_slot(r, id, k); b; b = b->hash_next)
 		if (b->id == id && b->k == k && b->size == size)
@@ -80,7 +80,7 @@ static struct mblock *find(struct block_reader *r, uint64_t id, uint32_t k, uint
 	return NULL;
 }
 
-static void block_unlink(struct block_reader *r, struct mblock *b)
+static void block_unlink(struct slice_reader *r, struct mblock *b)
 {
 	struct mblock **p = hash_slot(r, b->id, b->k);
 
@@ -94,7 +94,7 @@ static void block_unlink(struct block_reader *r, struct mblock *b)
 	r->memory -= b->size;
 }
 
-static void block_put(struct block_reader *r, struct mblock *b)
+static void block_put(struct slice_reader *r, struct mblock *b)
 {
 	if (--b->refs > 0)
 		return;
@@ -105,7 +105,7 @@ static void block_put(struct block_reader *r, struct mblock *b)
 	free(b);
 }
 
-static void evict(struct block_reader *r)
+static void evict(struct slice_reader *r)
 {
 	struct mblock *b = r->lru.lru_next;
 
@@ -121,7 +121,7 @@ static void evict(struct block_reader *r)
 	}
 }
 
-static struct mblock *block_add(struct block_reader *r, uint64_t id, uint32_t k, uint32_t size)
+static struct mblock *block_add(struct slice_reader *r, uint64_t id, uint32_t k, uint32_t size)
 {
 	struct mblock *b = calloc(1, sizeof(*b)), **slot = hash_slot(r, id, k);
 
@@ -136,7 +136,7 @@ static struct mblock *block_add(struct block_reader *r, uint64_t id, uint32_t k,
 }
 
 /* Queues a READY block for the disk cache [locked]. */
-static void disk_queue(struct block_reader *r, struct mblock *b)
+static void disk_queue(struct slice_reader *r, struct mblock *b)
 {
 	if (!r->disk_running || r->stopping)
 		return;
@@ -149,7 +149,7 @@ static void disk_queue(struct block_reader *r, struct mblock *b)
 
 static void *disk_main(void *arg)
 {
-	struct block_reader *r = arg;
+	struct slice_reader *r = arg;
 
 	pthread_mutex_lock(&r->lock);
 	for (;;) {
@@ -173,9 +173,9 @@ static void *disk_main(void *arg)
 	return NULL;
 }
 
-int reader_new(const struct reader_config *cfg, struct block_reader **out)
+int reader_new(const struct reader_config *cfg, struct slice_reader **out)
 {
-	struct block_reader *r = calloc(1, sizeof(*r));
+	struct slice_reader *r = calloc(1, sizeof(*r));
 
 	if (!r)
 		return -ENOMEM;
@@ -199,7 +199,7 @@ int reader_new(const struct reader_config *cfg, struct block_reader **out)
 	return 0;
 }
 
-void reader_free(struct block_reader *r)
+void reader_free(struct slice_reader *r)
 {
 	if (!r)
 		return;
@@ -227,7 +227,7 @@ void reader_free(struct block_reader *r)
 static void fetch_done(void *arg, const struct obj_result *res)
 {
 	struct mblock *b = arg;
-	struct block_reader *r = b->r;
+	struct slice_reader *r = b->r;
 	uint8_t *data = NULL;
 	int err = res->err;
 
@@ -257,7 +257,7 @@ static void fetch_done(void *arg, const struct obj_result *res)
 }
 
 /* Starts a fetch; the block is in the table in state WAIT [locked on entry and exit]. */
-static void fetch_start(struct block_reader *r, struct mblock *b, uint32_t slice_size, bool interactive)
+static void fetch_start(struct slice_reader *r, struct mblock *b, uint32_t slice_size, bool interactive)
 {
 	char key[BLOCK_KEY_MAX];
 	struct obj_request req = {.op = OBJ_GET, .key = key, .interactive = interactive, .done = fetch_done, .arg = b};
@@ -273,7 +273,7 @@ static void fetch_start(struct block_reader *r, struct mblock *b, uint32_t slice
 }
 
 /* True when [off, off+len) continues what was read of this slice last [locked]. */
-static bool is_sequential(struct block_reader *r, uint64_t id, uint32_t off, uint32_t len)
+static bool is_sequential(struct slice_reader *r, uint64_t id, uint32_t off, uint32_t len)
 {
 	struct stream *s = &r->streams[id % STREAMS];
 	bool sequential = off == 0 || (s->id == id && off == s->next_off);
@@ -282,7 +282,7 @@ static bool is_sequential(struct block_reader *r, uint64_t id, uint32_t off, uin
 	return sequential;
 }
 
-static void read_ahead(struct block_reader *r, uint64_t id, uint32_t slice_size, uint32_t k)
+static void read_ahead(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t k)
 {
 	uint32_t blocks = block_count(&r->cfg.format, slice_size);
 
@@ -301,7 +301,7 @@ static void read_ahead(struct block_reader *r, uint64_t id, uint32_t slice_size,
 	}
 }
 
-static int read_range(struct block_reader *r, uint64_t id, uint32_t slice_size, uint32_t k, uint32_t off, void *buf, uint32_t len)
+static int read_range(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t k, uint32_t off, void *buf, uint32_t len)
 {
 	char key[BLOCK_KEY_MAX];
 	struct errmsg e;
@@ -323,7 +323,7 @@ static int read_range(struct block_reader *r, uint64_t id, uint32_t slice_size, 
 }
 
 /* One block's part of a read. */
-static int read_block(struct block_reader *r, uint64_t id, uint32_t slice_size, uint32_t k, uint32_t off, void *buf,
+static int read_block(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t k, uint32_t off, void *buf,
 	uint32_t len, bool sequential)
 {
 	uint32_t size = block_len(&r->cfg.format, slice_size, k);
@@ -374,7 +374,7 @@ static int read_block(struct block_reader *r, uint64_t id, uint32_t slice_size, 
 	return rc;
 }
 
-int reader_read(struct block_reader *r, uint64_t id, uint32_t slice_size, uint32_t off, void *buf, uint32_t len)
+int reader_read(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t off, void *buf, uint32_t len)
 {
 	uint32_t bs = r->cfg.format.block_size;
 
@@ -398,14 +398,14 @@ int reader_read(struct block_reader *r, uint64_t id, uint32_t slice_size, uint32
 	return 0;
 }
 
-void reader_put(struct block_reader *r, uint64_t id, uint32_t slice_size, uint32_t k, const void *data, uint32_t len)
+void reader_put(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t k, const void *data, uint32_t len)
 {
 	if (!r->cfg.cache || block_len(&r->cfg.format, slice_size, k) != len)
 		return;
 	cache_write(r->cfg.cache, id, k, data, len);
 }
 
-void reader_stats(struct block_reader *r, struct reader_stats *out)
+void reader_stats(struct slice_reader *r, struct reader_stats *out)
 {
 	pthread_mutex_lock(&r->lock);
 	*out = r->st;

@@ -15,7 +15,7 @@
 #include "s3/cache.h"
 #include "s3/object.h"
 
-struct block_reader;
+struct slice_reader;
 
 struct reader_config {
 	struct obj_store *store;
@@ -25,17 +25,17 @@ struct reader_config {
 	unsigned readahead;	   /* blocks ahead of a sequential reader */
 };
 
-int reader_new(const struct reader_config *cfg, struct block_reader **out);
-void reader_free(struct block_reader *r); /* waits for what is in flight; NULL-safe */
+int reader_new(const struct reader_config *cfg, struct slice_reader **out);
+void reader_free(struct slice_reader *r); /* waits for what is in flight; NULL-safe */
 
 /* Reads exactly len bytes at off of the slice. Blocks: call it from a worker. Thread-safe. */
-int reader_read(struct block_reader *r, uint64_t slice_id, uint32_t slice_size, uint32_t off, void *buf, uint32_t len);
+int reader_read(struct slice_reader *r, uint64_t slice_id, uint32_t slice_size, uint32_t off, void *buf, uint32_t len);
 /* A block that was just uploaded: into the cache, best effort. Does not block on the network. */
-void reader_put(struct block_reader *r, uint64_t slice_id, uint32_t slice_size, uint32_t k, const void *data, uint32_t len);
+void reader_put(struct slice_reader *r, uint64_t slice_id, uint32_t slice_size, uint32_t k, const void *data, uint32_t len);
 
 struct reader_stats {
 	uint64_t hits, hit_bytes, misses, miss_bytes, memory_bytes;
 };
-void reader_stats(struct block_reader *r, struct reader_stats *out);
+void reader_stats(struct slice_reader *r, struct reader_stats *out);
 
 #endif

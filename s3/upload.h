@@ -26,7 +26,7 @@ struct uploader;
 struct uploader_config {
 	struct obj_store *store;
 	struct staging *staging;
-	struct block_reader *reader; /* for PIECE_OBJECT; its cache gets what was uploaded (may be NULL in tests) */
+	struct slice_reader *reader; /* for PIECE_OBJECT; its cache gets what was uploaded (may be NULL in tests) */
 	struct block_format format;
 	uint64_t buffer_bytes;
 	unsigned max_parallel; /* blocks in flight */
