@@ -6,9 +6,10 @@
  * inside the store: a completion is the final answer. Keys are relative to the bucket and include the volume prefix
  * "{Name}/" (spec/juicefs-format.md 4.6, 4.7).
  *
- * Errors (negative errno): -ENOENT no such object; -EACCES wrong key or signature; -ETIMEDOUT, -ECONNREFUSED, -EIO
- * network or server errors after the retries; -EBADMSG checksum or length mismatch; -ENOSPC; -ECANCELED the store is
- * being closed. */
+ * Errors (negative errno): -ENOENT no such object; -ENODEV no such bucket (a HEAD cannot tell: -ENOENT); -EACCES wrong
+ * key, signature or clock; -EINVAL wrong region, or a key that no path can be made of (file); -ETIMEDOUT, -ECONNREFUSED,
+ * -EIO network or server errors after the retries; -EBADMSG checksum or length mismatch; -ENOSPC; -ENOMEM; -ECANCELED the
+ * store is being closed. */
 #ifndef JFS_S3_OBJECT_H
 #define JFS_S3_OBJECT_H
 
@@ -62,8 +63,8 @@ int obj_store_open(const struct obj_config *cfg, struct obj_store **out, struct 
 /* Cancels what is queued, waits for what is in flight, frees. NULL-safe. */
 void obj_store_close(struct obj_store *st);
 
-/* Queues a request; always calls req->done exactly once if it returns 0 (perhaps before it returns never: only from the
- * store's own threads). -ENOMEM otherwise. Does not block. */
+/* Queues a request. If it returns 0, req->done is called exactly once, on one of the store's own threads (perhaps before
+ * this returns). -ENOMEM otherwise. Does not block. */
 int obj_submit(struct obj_store *st, const struct obj_request *req);
 
 /* Blocking forms for tools and worker threads. obj_get allocates *data (free()). */
