@@ -92,7 +92,7 @@ unit: $(UNIT_BINS)
 test:
 	tests/run
 bench: all tools
-	tests/bench/run
+	JFS_BUILD=$(abspath $(BUILD)) tests/bench/run
 quickstart:
 	./quickstart
 

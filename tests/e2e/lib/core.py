@@ -383,5 +383,5 @@ def main(argv=None):
     seed = args.seed if args.seed is not None else int(os.environ.get("JFS_SEED") or time.time_ns() % 10**9)
     print(f"seed {seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    os.environ["BUILD"] = BUILD  # where faults.py looks
+    os.environ["JFS_BUILD"] = BUILD  # where faults.py looks
     return run_all(names, seed, max(1, args.jobs), args.keep)
