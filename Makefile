@@ -38,7 +38,7 @@ room_src = $(filter-out %_main.c,$(wildcard $(1)/*.c))
 room_obj = $(patsubst %.c,$(BUILD)/%.o,$(call room_src,$(1)))
 ARCHIVES := $(foreach r,$(LINK),$(BUILD)/lib$(r).a)
 
-PROGRAMS   := $(BUILD)/jfs $(BUILD)/jfs-recover $(BUILD)/mount.fuse.jfs
+PROGRAMS   := $(BUILD)/jfs $(if $(wildcard recovery/recover_main.c),$(BUILD)/jfs-recover) $(BUILD)/mount.fuse.jfs
 FAULT_BINS := $(patsubst fault-injection/%.c,$(BUILD)/fault-injection/%,$(wildcard fault-injection/*.c))
 BENCH_BINS := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/*.c))
 E2E_BINS   := $(patsubst tests/e2e/%.c,$(BUILD)/tests/e2e/%,$(wildcard tests/e2e/*.c))
