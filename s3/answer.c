@@ -196,7 +196,7 @@ static bool error_by_code(struct answer_error *o, int64_t skew, const char *regi
 	} else if (strcmp(o->code, "InvalidAccessKeyId") == 0) {
 		error_say(o, -EACCES, "the server does not know the access key (InvalidAccessKeyId)");
 	} else if (strcmp(o->code, "SignatureDoesNotMatch") == 0) {
-		error_say(o, -EACCES, "the secret key is wrong (SignatureDoesNotMatch)");
+		error_say(o, -EACCES, "access key and secret key do not match (SignatureDoesNotMatch)");
 	} else if (strcmp(o->code, "ExpiredToken") == 0 || strcmp(o->code, "InvalidToken") == 0) {
 		error_say(o, -EACCES, "the session token is invalid or has expired");
 	} else if (strcmp(o->code, "NoSuchBucket") == 0) {

@@ -222,7 +222,7 @@ static void final_answers_are_not_retried(void)
 	check_get(missing, 3, 10000, -ENOENT, 1, "HTTP 404 NoSuchKey: m & n");
 	check_get(bucket, 3, 10000, -ENODEV, 1, "bucket does not exist");
 	check_get(key, 3, 10000, -EACCES, 1, "access key");
-	check_get(secret, 3, 10000, -EACCES, 1, "secret key is wrong");
+	check_get(secret, 3, 10000, -EACCES, 1, "secret key do not match");
 	check_get(skew, 3, 10000, -EACCES, 1, "clock of this machine is wrong");
 	check_get(plain, 3, 10000, -EACCES, 1, "clock of this machine differs");
 	check_get(region, 3, 10000, -EINVAL, 1, "another region: mars-1");
