@@ -13,6 +13,7 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -486,7 +487,7 @@ static size_t entry_put(fuse_req_t req, char *buf, size_t room, const char *name
 	return fuse_add_direntry_plus(req, buf, room, name, &e, (off_t)cookie);
 }
 
-/* Offsets: 0 ".", 1 "..", from there the entry's cookie + 1, so that a listing is stable while names come and go. */
+/* Offsets: 0 ".", 1 "..", from there the entry's cookie + 2, so that a listing is stable while names come and go. */
 static void dir_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
 {
 	struct node *dir = node_of(ino);
@@ -506,9 +507,9 @@ static void dir_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, boo
 		used += n;
 	}
 	for (struct dentry *d = dir->first; d; d = d->next) {
-		if (d->cookie + 1 <= (uint64_t)off)
+		if (d->cookie + 2 <= (uint64_t)off)
 			continue;
-		n = entry_put(req, buf + used, size - used, d->name, d->node, d->cookie + 1, plus, false);
+		n = entry_put(req, buf + used, size - used, d->name, d->node, d->cookie + 2, plus, false);
 		if (n > size - used)
 			break;
 		used += n;
@@ -584,11 +585,11 @@ static const struct fuse_lowlevel_ops ops = {
  * reply of all, sent before any other request is read. */
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-	static bool init_sent;
+	static atomic_bool init_sent;
 
 	(void)userdata;
-	if (!init_sent) {
-		init_sent = true;
+	if (!atomic_load(&init_sent)) {
+		atomic_store(&init_sent, true);
 		if (count >= 2 && iov[1].iov_len >= 16)
 			((struct fuse_init_out *)iov[1].iov_base)->flags |= FUSE_PARALLEL_DIROPS;
 	}
