@@ -29,13 +29,14 @@ struct journal;
 
 struct journal_config {
 	const char *cache_dir; /* DIR/{UUID}: base/, staging/, lock; made with mode 0700 */
-	const char *hot_dir;   /* NULL: /run/jfs/{cache id} if /run is a tmpfs, else /dev/shm/jfs/{cache id}; anything but a
-				  tmpfs is refused */
+	const char *hot_dir;   /* NULL: /run/jfs if /run is a tmpfs, else /dev/shm/jfs; anything but a tmpfs is refused. The
+				  logs lie in {cache id}-{mark of the directory}/{boot id}/ below it */
 	const char *uuid;      /* the volume's; a cache of another volume is refused with both names */
 	uint32_t sync_interval_ms; /* 50 */
 	uint64_t dirty_limit;  /* 256 MiB of unsynced staging: writers wait */
 	size_t hot_size;       /* bytes of one hot map, 0: 64 MiB (tests use less) */
 	bool allow_any_fs;     /* tests: cache on tmpfs or overlayfs, which is refused otherwise */
+	size_t reserve_size;   /* bytes of CACHE/reserve, given up when the disk is full; 0: 64 MiB */
 	bool read_only;	       /* open base read-only for tools: no hot generation, no flusher, no commits */
 };
 
@@ -44,6 +45,7 @@ struct journal_report {
 	bool fresh;		/* a new cache directory */
 	bool clean;		/* the last close was clean */
 	bool power_cut;		/* unclean and the hot directory is gone or of another boot: a prefix was kept */
+	bool moved;		/* another machine or directory than last time: perhaps a copy (Redis's lease decides) */
 	uint64_t recovered;	/* records taken from the hot generations */
 	uint64_t dropped;	/* records set aside from the first damaged one on (listed in CACHE/setaside/) */
 	char first_bad[256];	/* what was wrong with it, by path where known */

@@ -33,14 +33,21 @@ int staging_append(struct staging *st, const void *data, size_t len, struct stag
 int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, size_t len);
 /* Flusher only: fdatasync every segment that was appended to since the last call began. A failure is terminal. */
 int staging_sync(struct staging *st);
-/* Recovery: reads with O_DIRECT where possible and compares XXH3-64: 0, -EBADMSG, -ENOENT, -EIO. */
+/* The same for one segment, appended to by an earlier process (recovery). -ENOENT, -EIO (terminal). */
+int staging_sync_segment(struct staging *st, uint64_t segment);
+/* Makes the next segment ahead of need, when the current one is half full. Blocks; the flusher calls it. 0, -errno. */
+int staging_prepare(struct staging *st);
+/* Recovery, one thread: reads with O_DIRECT where possible and compares XXH3-64: 0, -EBADMSG, -ENOENT, -EIO. Keeps a
+ * window of what it read; staging_verify_end frees it. */
 int staging_verify(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint64_t sum);
+void staging_verify_end(struct staging *st);
 /* Deletes a segment that is sealed (not the current one): open readers keep their bytes. 0, -EBUSY, -errno. */
 int staging_remove(struct staging *st, uint64_t segment);
-/* Segment numbers present, ascending; the current one last. Returns the count, fills at most max. */
+/* Segment numbers present, ascending; the current one last (without the one made ahead). Returns the count, fills at most max. */
 size_t staging_list(struct staging *st, uint64_t *segments, size_t max);
-uint64_t staging_current(struct staging *st);
-/* Bytes appended since the last staging_sync began; and bytes on disk in all segments. */
+uint64_t staging_current(struct staging *st); /* the segment that takes appends now, or will */
+uint64_t staging_next(struct staging *st);    /* above every number ever used: what base keeps */
+/* Bytes appended that no finished staging_sync covers; and bytes on disk in all segments. */
 uint64_t staging_dirty(struct staging *st);
 uint64_t staging_bytes(struct staging *st);
 

@@ -1,0 +1,392 @@
+#include "journal/cachedir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "util/fault.h"
+#include "util/log.h"
+
+/* --- small file helpers --- */
+
+int mkdir_all(const char *path)
+{
+	char *p = strdup(path);
+	int err = p ? 0 : -ENOMEM;
+
+	for (char *s = p ? p + 1 : NULL; !err && s; s = s ? s + 1 : NULL) {
+		s = strchr(s, '/');
+		if (s)
+			*s = 0;
+		if (mkdir(p, 0700) && errno != EEXIST)
+			err = -errno;
+		if (s)
+			*s = '/';
+	}
+	free(p);
+	return err;
+}
+
+int file_replace(int dirfd, const char *name, const void *data, size_t len)
+{
+	char tmp[300];
+	int err = 0, fd;
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
+	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	ssize_t n = write(fd, data, len);
+	if (n != (ssize_t)len)
+		err = n < 0 ? -errno : -ENOSPC;
+	else if (fsync(fd))
+		err = -errno;
+	close(fd);
+	if (!err && renameat(dirfd, tmp, dirfd, name))
+		err = -errno;
+	if (!err && fsync(dirfd))
+		err = -errno;
+	if (err)
+		unlinkat(dirfd, tmp, 0);
+	return err;
+}
+
+/* Reads a short text file, without its last newline. Length or -errno. */
+static ssize_t text_read(int dirfd, const char *name, char *buf, size_t size)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	ssize_t n = read(fd, buf, size - 1);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	buf[n < 0 ? 0 : n] = 0;
+	if (n > 0 && buf[n - 1] == '\n')
+		buf[--n] = 0;
+	return n;
+}
+
+/* --- checks --- */
+
+/* File systems that answer an fsync before the bytes are safe, lose them at a reboot, or belong to several hosts. */
+static const char *fs_refused(int fd)
+{
+	static const struct {
+		unsigned long magic;
+		const char *name;
+	} refused[] = {{TMPFS_MAGIC, "tmpfs"}, {0x858458f6, "ramfs"}, {OVERLAYFS_SUPER_MAGIC, "overlayfs"},
+		{BTRFS_SUPER_MAGIC, "btrfs"}, {0x2fc12fc1, "zfs"}, {0xca451a4e, "bcachefs"}, {NFS_SUPER_MAGIC, "nfs"},
+		{0xff534d42, "cifs"}, {0xfe534d42, "smb2"}, {FUSE_SUPER_MAGIC, "fuse"}, {0x00c36400, "ceph"},
+		{V9FS_MAGIC, "9p"}};
+	struct statfs s;
+
+	if (fstatfs(fd, &s))
+		return "unknown";
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if ((unsigned long)s.f_type == refused[i].magic)
+			return refused[i].name;
+	return NULL;
+}
+
+static int check_owner(const char *path, int fd, struct errmsg *e)
+{
+	struct stat sb;
+
+	if (fstat(fd, &sb))
+		return errmsg_set(e, -errno, "%s: %s", path, strerror(errno));
+	if (sb.st_uid != geteuid())
+		return errmsg_set(e, -EPERM, "%s: the cache directory belongs to user %u, not to %u: use another one",
+			path, sb.st_uid, geteuid());
+	if (sb.st_mode & 077)
+		return errmsg_set(e, -EPERM, "%s: the cache directory is open to other users: chmod 0700 it", path);
+	return 0;
+}
+
+static int flock_file(int dirfd, const char *name, const char *path, int *out, struct errmsg *e)
+{
+	char pid[32];
+	int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return errmsg_set(e, -errno, "%s/%s: %s", path, name, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		int err = errno == EWOULDBLOCK ? -EBUSY : -errno;
+
+		close(fd);
+		if (err != -EBUSY)
+			return errmsg_set(e, err, "%s/%s: %s", path, name, strerror(-err));
+		if (text_read(dirfd, name, pid, sizeof(pid)) <= 0)
+			strcpy(pid, "unknown");
+		return errmsg_set(e, err, "%s: in use by process %s: unmount it first", path, pid);
+	}
+	int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n)
+		log_debug("lock: cannot note the pid file=%s/%s", path, name); /* only for the message above */
+	*out = fd;
+	return 0;
+}
+
+/* --- identity --- */
+
+static int id_make(char id[33])
+{
+	uint8_t r[16];
+
+	if (getrandom(r, sizeof(r), 0) != sizeof(r))
+		return -EIO;
+	for (int i = 0; i < 16; i++)
+		snprintf(id + 2 * i, 3, "%02x", r[i]);
+	return 0;
+}
+
+static int check_identity(struct cachedir *c, const char *uuid, bool read_only, struct errmsg *e)
+{
+	char have[128];
+	struct stat sb;
+	ssize_t n = text_read(c->fd, "id", c->id, sizeof(c->id));
+	int err;
+
+	if (n == -ENOENT && !fstatat(c->fd, "base", &sb, 0))
+		return errmsg_set(e, -EUCLEAN, "%s/id is missing although there is a journal: damaged, use jfs-recover", c->path);
+	if (n == -ENOENT && read_only)
+		return errmsg_set(e, -ENOENT, "%s: no journal here", c->path);
+	if (n == -ENOENT) {
+		c->fresh = true;
+		err = id_make(c->id);
+		if (!err)
+			err = file_replace(c->fd, "id", c->id, 32);
+		if (err)
+			return errmsg_set(e, err, "%s/id: %s", c->path, strerror(-err));
+		n = 32;
+	}
+	if (n != 32 || strspn(c->id, "0123456789abcdef") != 32)
+		return errmsg_set(e, n < 0 ? (int)n : -EUCLEAN, "%s/id: not the id of a cache directory", c->path);
+	n = text_read(c->fd, "uuid", have, sizeof(have));
+	if (n == -ENOENT && uuid && !read_only) {
+		err = file_replace(c->fd, "uuid", uuid, strlen(uuid));
+		return err ? errmsg_set(e, err, "%s/uuid: %s", c->path, strerror(-err)) : 0;
+	}
+	if (n < 0)
+		return errmsg_set(e, (int)n, "%s/uuid: %s", c->path, strerror((int)-n));
+	if (uuid && strcmp(have, uuid) != 0)
+		return errmsg_set(e, -ESTALE, "%s: holds the journal of volume %s, not of %s: use another cache directory",
+			c->path, have, uuid);
+	return 0;
+}
+
+/* The inode number and birth time survive a rename and a remount, not a copy. */
+static int home_mark(struct cachedir *c, char mark[64])
+{
+	char machine[64] = "";
+	struct statx sx;
+
+	if (statx(c->fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &sx))
+		return -errno;
+	if (!(sx.stx_mask & STATX_BTIME))
+		memset(&sx.stx_btime, 0, sizeof(sx.stx_btime));
+	snprintf(mark, 64, "%llx.%llx.%x", (unsigned long long)sx.stx_ino, (unsigned long long)sx.stx_btime.tv_sec,
+		sx.stx_btime.tv_nsec);
+	if (text_read(AT_FDCWD, "/etc/machine-id", machine, sizeof(machine)) < 0)
+		machine[0] = 0;
+	snprintf(c->home, sizeof(c->home), "%.40s %.63s", machine, mark);
+	return 0;
+}
+
+int cachedir_open(struct cachedir *c, const char *path, const char *uuid, bool allow_any_fs, bool read_only, struct errmsg *e)
+{
+	const char *fs;
+	char mark[64];
+	int err;
+
+	*c = (struct cachedir){.fd = -1, .lock_fd = -1, .hot_lock_fd = -1};
+	c->path = strdup(path);
+	if (!c->path)
+		return errmsg_set(e, -ENOMEM, "%s: out of memory", path);
+	if (!read_only && (err = mkdir_all(path)) != 0) {
+		errmsg_set(e, err, "%s: cannot make the cache directory: %s", path, strerror(-err));
+		goto fail;
+	}
+	c->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (c->fd < 0) {
+		err = errmsg_set(e, -errno, "%s: %s", path, strerror(errno));
+		goto fail;
+	}
+	fs = allow_any_fs ? NULL : fs_refused(c->fd);
+	if (fs) {
+		err = errmsg_set(e, -ENOTSUP, "%s: a cache directory on %s could lose what was synced: use ext4 or xfs", path, fs);
+		goto fail;
+	}
+	err = check_owner(path, c->fd, e);
+	if (!err && !read_only)
+		err = flock_file(c->fd, "lock", path, &c->lock_fd, e);
+	if (!err)
+		err = check_identity(c, uuid, read_only, e);
+	if (!err && (err = home_mark(c, mark)) != 0)
+		errmsg_set(e, err, "%s: %s", path, strerror(-err));
+	if (!err)
+		return 0;
+fail:
+	cachedir_close(c);
+	return err;
+}
+
+void cachedir_close(struct cachedir *c)
+{
+	for (int i = 0; i < 3; i++) {
+		int *fd = i == 0 ? &c->fd : i == 1 ? &c->hot_lock_fd : &c->lock_fd;
+
+		if (c->path && *fd >= 0)
+			close(*fd);
+		*fd = -1;
+	}
+	free(c->path);
+	free(c->hot);
+	c->path = c->hot = NULL;
+}
+
+/* --- the hot directory --- */
+
+static bool is_tmpfs(const char *path)
+{
+	struct statfs s;
+
+	return statfs(path, &s) == 0 && s.f_type == TMPFS_MAGIC;
+}
+
+/* A directory of hot logs: two levels, files only at the bottom. */
+static void hot_tree_remove(int dirfd, const char *name, int depth)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+			continue;
+		if (unlinkat(fd, de->d_name, 0) && depth > 0)
+			hot_tree_remove(fd, de->d_name, depth - 1);
+	}
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+	if (unlinkat(dirfd, name, AT_REMOVEDIR) && errno != ENOENT)
+		log_warn("hot: cannot remove a directory of another boot name=%s err=\"%s\"", name, strerror(errno));
+}
+
+static bool other_boots_remove(int dirfd, const char *boot)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+	bool found = false;
+
+	while (d && (de = readdir(d))) {
+		if (de->d_name[0] == '.' || strcmp(de->d_name, boot) == 0 || strcmp(de->d_name, "lock") == 0)
+			continue;
+		hot_tree_remove(dirfd, de->d_name, 1);
+		found = true;
+	}
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e)
+{
+	char mark[64], boot[64], *top = NULL;
+	int err = -ENOMEM, fd = -1;
+	ssize_t n = text_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", boot, sizeof(boot));
+
+	if (n <= 0 || strchr(boot, '/'))
+		return errmsg_set(e, -EIO, "/proc/sys/kernel/random/boot_id cannot be read");
+	if (!root)
+		root = is_tmpfs("/run") ? "/run/jfs" : is_tmpfs("/dev/shm") ? "/dev/shm/jfs" : NULL;
+	if (!root)
+		return errmsg_set(e, -ENOTSUP, "neither /run nor /dev/shm is a tmpfs: give --hot-dir a directory on one");
+	err = home_mark(c, mark);
+	if (!err && asprintf(&top, "%s/%s-%s", root, c->id, mark) < 0)
+		top = NULL, err = -ENOMEM;
+	if (!err && asprintf(&c->hot, "%s/%s", top, boot) < 0)
+		c->hot = NULL, err = -ENOMEM;
+	if (!err)
+		err = mkdir_all(c->hot);
+	if (err) {
+		errmsg_set(e, err, "%s: cannot make the hot directory: %s", root, strerror(-err));
+		goto out;
+	}
+	if (!is_tmpfs(c->hot)) {
+		err = errmsg_set(e, -ENOTSUP, "%s: not on a tmpfs: give --hot-dir a directory on one", root);
+		goto out;
+	}
+	fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		err = errmsg_set(e, -errno, "%s: %s", top, strerror(errno));
+		goto out;
+	}
+	err = flock_file(fd, "lock", top, &c->hot_lock_fd, e);
+	if (!err)
+		*other_boot = other_boots_remove(fd, boot);
+out:
+	if (fd >= 0)
+		close(fd);
+	free(top);
+	return err;
+}
+
+/* --- the reserve --- */
+
+void cachedir_reserve_make(struct cachedir *c, size_t size)
+{
+	struct statfs s;
+	int fd;
+
+	c->reserve_size = size;
+	c->reserve_gone = true;
+	if (fstatfs(c->fd, &s) || (uint64_t)s.f_bavail * (uint64_t)s.f_bsize < 2 * (uint64_t)size)
+		return;
+	fd = openat(c->fd, "reserve", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	c->reserve_gone = fallocate(fd, 0, 0, (off_t)size) != 0;
+	if (c->reserve_gone && ftruncate(fd, 0))
+		log_debug("reserve: cannot be emptied");
+	close(fd);
+}
+
+bool cachedir_reserve_give(struct cachedir *c)
+{
+	if (c->reserve_gone || unlinkat(c->fd, "reserve", 0))
+		return false;
+	c->reserve_gone = true;
+	return true;
+}
+
+int cachedir_setaside(struct cachedir *c, const char *name, const void *data, size_t len)
+{
+	int err = 0, fd;
+
+	if (mkdirat(c->fd, "setaside", 0700) && errno != EEXIST)
+		return -errno;
+	fd = openat(c->fd, "setaside", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	err = file_replace(fd, name, data, len);
+	if (!err && fsync(c->fd))
+		err = -errno;
+	close(fd);
+	return err;
+}

@@ -1,0 +1,670 @@
+/* Staging segments: reservation under a small mutex, bytes by pwrite outside of it.
+ *
+ * A segment's life: made (fallocate, directory fsynced) -> current -> sealed (full, or of an earlier process) -> removed.
+ * `dirty` is set after a write has returned and taken back by the sync that covers it; the journal commits a record only
+ * after its append returned, so a sync that begins after a commit covers the bytes the record names.
+ * Failure modes: no room for a whole segment: a small one is tried before -ENOSPC; a failed write leaves a hole that
+ * nobody names; a failed fdatasync is terminal (`failed`), for the kernel has by then forgotten which pages were bad. */
+#include "journal/staging.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "util/fault.h"
+#include "util/log.h"
+
+#define APPEND_MAX	((size_t)4 << 20)
+#define SMALL_SEGMENT	((uint32_t)8 << 20) /* what is tried when the disk has no room for a whole one */
+#define WRITEBACK_STEP	((uint32_t)8 << 20)
+#define OPEN_MAX_FDS	200 /* sealed segments whose descriptor is kept open */
+#define VERIFY_WINDOW	((uint32_t)1 << 20)
+#define DIRECT_ALIGN	4096u
+#define BUCKETS		256
+
+struct segment {
+	struct segment *next; /* in its bucket */
+	uint64_t number;
+	int fd;		      /* -1: closed */
+	int users;	      /* calls that use the descriptor now */
+	bool dirty, gone;
+	uint32_t tail, limit; /* next free byte; end of the preallocated room */
+	uint64_t disk;	      /* bytes it takes */
+	uint64_t used_at;     /* for closing the least recently used */
+	uint64_t synced_in;   /* the staging_sync that has taken it: one round never takes it twice */
+};
+
+struct staging {
+	char *dir;
+	int dirfd;
+	pthread_mutex_t lock; /* everything below, never held over file I/O but the making of a segment */
+	pthread_mutex_t make; /* held while a segment is made; taken before `lock` */
+	struct segment *bucket[BUCKETS];
+	struct segment *cur, *ready; /* appended to; the one after it, made ahead */
+	uint64_t next_number, clock, round, total;
+	uint64_t unsynced, syncing; /* bytes appended since the last sync began; covered by the one that runs */
+	int n_fds;
+	bool failed;
+	/* staging_verify's last O_DIRECT window: recovery is one thread */
+	uint8_t *window;
+	uint64_t window_segment;
+	uint32_t window_off, window_len;
+};
+
+static void segment_name(char out[32], uint64_t number)
+{
+	snprintf(out, 32, "%016llx.seg", (unsigned long long)number);
+}
+
+static struct segment *segment_find(struct staging *st, uint64_t number)
+{
+	struct segment *s = st->bucket[number % BUCKETS];
+
+	while (s && s->number != number)
+		s = s->next;
+	return s;
+}
+
+static struct segment *segment_add(struct staging *st, uint64_t number)
+{
+	struct segment *s = calloc(1, sizeof(*s));
+
+	if (s) {
+		s->number = number;
+		s->fd = -1;
+		s->next = st->bucket[number % BUCKETS];
+		st->bucket[number % BUCKETS] = s;
+		if (number >= st->next_number)
+			st->next_number = number + 1;
+	}
+	return s;
+}
+
+static void segment_drop(struct staging *st, struct segment *s)
+{
+	struct segment **at = &st->bucket[s->number % BUCKETS];
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	st->total -= s->disk;
+	if (s->fd >= 0) {
+		close(s->fd);
+		st->n_fds--;
+	}
+	free(s);
+}
+
+/* --- opening --- */
+
+/* Finds what an earlier process left: all sealed. */
+static int scan_dir(struct staging *st)
+{
+	int fd = openat(st->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+	int err = 0;
+
+	if (!d) {
+		err = -errno;
+		if (fd >= 0)
+			close(fd);
+		return err;
+	}
+	while (!err && (errno = 0, de = readdir(d)) != NULL) {
+		struct segment *s;
+		struct stat sb;
+		char *end;
+		uint64_t number = strtoull(de->d_name, &end, 16);
+
+		if (end != de->d_name + 16 || strcmp(end, ".seg") != 0)
+			continue;
+		s = segment_add(st, number);
+		if (!s)
+			err = -ENOMEM;
+		else if (fstatat(st->dirfd, de->d_name, &sb, 0))
+			err = -errno;
+		else
+			st->total += s->disk = (uint64_t)sb.st_blocks * 512;
+	}
+	if (!err && errno)
+		err = -errno;
+	closedir(d);
+	return err;
+}
+
+int staging_open(const char *dir, uint64_t next_segment, struct staging **out, struct errmsg *e)
+{
+	struct staging *st = calloc(1, sizeof(*st));
+	int err;
+
+	if (!st)
+		return errmsg_set(e, -ENOMEM, "%s: out of memory", dir);
+	pthread_mutex_init(&st->lock, NULL);
+	pthread_mutex_init(&st->make, NULL);
+	st->dirfd = -1;
+	st->next_number = next_segment ? next_segment : 1;
+	st->dir = strdup(dir);
+	if (!st->dir) {
+		err = -ENOMEM;
+	} else if ((mkdir(dir, 0700) && errno != EEXIST) ||
+		   (st->dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+		err = -errno;
+	} else {
+		err = scan_dir(st);
+	}
+	if (err) {
+		staging_close(st);
+		return errmsg_set(e, err, "%s: cannot open the staging directory: %s", dir, strerror(-err));
+	}
+	*out = st;
+	return 0;
+}
+
+void staging_close(struct staging *st)
+{
+	if (!st)
+		return;
+	for (int i = 0; i < BUCKETS; i++)
+		while (st->bucket[i])
+			segment_drop(st, st->bucket[i]);
+	if (st->dirfd >= 0)
+		close(st->dirfd);
+	pthread_mutex_destroy(&st->lock);
+	pthread_mutex_destroy(&st->make);
+	free(st->window);
+	free(st->dir);
+	free(st);
+}
+
+/* --- descriptors --- */
+
+/* Closes the sealed one that nobody used for longest. Called with the lock held. */
+static void fd_evict(struct staging *st)
+{
+	struct segment *old = NULL;
+
+	for (int i = 0; i < BUCKETS; i++)
+		for (struct segment *s = st->bucket[i]; s; s = s->next)
+			if (s->fd >= 0 && !s->users && !s->dirty && s != st->cur && s != st->ready &&
+				(!old || s->used_at < old->used_at))
+				old = s;
+	if (old) {
+		close(old->fd);
+		old->fd = -1;
+		st->n_fds--;
+	}
+}
+
+/* Pins a segment for one call. Called with the lock held; opening a file of our own directory does not wait. */
+static int segment_pin(struct staging *st, uint64_t number, struct segment **out)
+{
+	struct segment *s = segment_find(st, number);
+	char name[32];
+
+	if (!s || s->gone)
+		return -ENOENT;
+	if (s->fd < 0) {
+		if (st->n_fds >= OPEN_MAX_FDS)
+			fd_evict(st);
+		segment_name(name, number);
+		s->fd = openat(st->dirfd, name, O_RDWR | O_CLOEXEC);
+		if (s->fd < 0)
+			return errno == ENOENT ? -ENOENT : -EIO;
+		st->n_fds++;
+	}
+	s->used_at = ++st->clock;
+	s->users++;
+	*out = s;
+	return 0;
+}
+
+static void segment_unpin(struct staging *st, struct segment *s)
+{
+	if (--s->users == 0 && s->gone)
+		segment_drop(st, s);
+}
+
+/* --- making segments --- */
+
+static int segment_file(struct staging *st, uint64_t number, uint32_t *limit)
+{
+	char name[32];
+	int err, fd;
+
+	segment_name(name, number);
+	err = FAULT_ERR("staging.make");
+	if (err)
+		return err;
+	fd = openat(st->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	*limit = SEGMENT_SIZE;
+	if (fallocate(fd, 0, 0, SEGMENT_SIZE) == 0)
+		goto sync_dir;
+	if (errno == EOPNOTSUPP) { /* only under allow_any_fs: room is then found out by writing */
+		if (ftruncate(fd, SEGMENT_SIZE) == 0)
+			goto sync_dir;
+	} else if (errno == ENOSPC) {
+		*limit = SMALL_SEGMENT;
+		if (ftruncate(fd, 0) == 0 && fallocate(fd, 0, 0, SMALL_SEGMENT) == 0)
+			goto sync_dir;
+	}
+	err = -errno;
+	goto fail;
+sync_dir:
+	FAULT_POINT("staging.make.before_dirsync");
+	if (fsync(st->dirfd) == 0)
+		return fd;
+	err = -EIO;
+fail:
+	close(fd);
+	unlinkat(st->dirfd, name, 0);
+	return err;
+}
+
+/* Makes the next segment when there is none. Takes `make`, so that two appenders do not make two. */
+static int segment_make(struct staging *st)
+{
+	struct segment *s;
+	uint64_t number;
+	uint32_t limit = 0;
+	int fd, err = 0;
+
+	pthread_mutex_lock(&st->make);
+	pthread_mutex_lock(&st->lock);
+	if (st->ready) {
+		pthread_mutex_unlock(&st->lock);
+		goto out;
+	}
+	number = st->next_number++;
+	pthread_mutex_unlock(&st->lock);
+	fd = segment_file(st, number, &limit);
+	if (fd < 0) {
+		err = fd;
+		goto out;
+	}
+	pthread_mutex_lock(&st->lock);
+	s = segment_add(st, number);
+	if (s) {
+		s->fd = fd;
+		s->limit = limit;
+		s->disk = limit;
+		st->total += limit;
+		st->n_fds++;
+		st->ready = s;
+	} else {
+		close(fd);
+		err = -ENOMEM;
+	}
+	pthread_mutex_unlock(&st->lock);
+out:
+	pthread_mutex_unlock(&st->make);
+	return err;
+}
+
+int staging_prepare(struct staging *st)
+{
+	pthread_mutex_lock(&st->lock);
+	bool want = !st->ready && !st->failed && (!st->cur || st->cur->tail > st->cur->limit / 2);
+	pthread_mutex_unlock(&st->lock);
+	return want ? segment_make(st) : 0;
+}
+
+/* --- appending --- */
+
+/* Finds room for len bytes; pins the segment. */
+static int reserve(struct staging *st, uint32_t len, struct segment **out, uint32_t *off)
+{
+	for (;;) {
+		struct segment *s;
+		int err;
+
+		pthread_mutex_lock(&st->lock);
+		if (st->failed) {
+			pthread_mutex_unlock(&st->lock);
+			return -EROFS;
+		}
+		if ((!st->cur || st->cur->limit - st->cur->tail < len) && st->ready && st->ready->limit >= len) {
+			st->cur = st->ready;
+			st->ready = NULL;
+		}
+		s = st->cur;
+		if (s && s->limit - s->tail >= len) {
+			*off = s->tail;
+			s->tail += len;
+			s->users++;
+			*out = s;
+			pthread_mutex_unlock(&st->lock);
+			return 0;
+		}
+		pthread_mutex_unlock(&st->lock);
+		err = segment_make(st);
+		if (err)
+			return err == -ENOSPC || err == -EDQUOT ? -ENOSPC : err == -ENOMEM ? err : -EIO;
+	}
+}
+
+static int write_all(int fd, const uint8_t *p, size_t len, off_t off)
+{
+	int err = FAULT_ERR("staging.write");
+
+	while (!err && len) {
+		ssize_t n = pwrite(fd, p, len, off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n == 0 || errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
+		p += n;
+		len -= (size_t)n;
+		off += n;
+	}
+	return err;
+}
+
+int staging_append(struct staging *st, const void *data, size_t len, struct staged *out)
+{
+	struct segment *s;
+	uint32_t off;
+	int err;
+
+	if (len == 0 || len > APPEND_MAX)
+		return -EINVAL;
+	FAULT_POINT("staging.append.before");
+	err = reserve(st, (uint32_t)len, &s, &off);
+	if (err)
+		return err;
+	*out = (struct staged){.segment = s->number, .off = off, .len = (uint32_t)len, .sum = XXH3_64bits(data, len)};
+	err = write_all(s->fd, data, len, off);
+	if (!err && off / WRITEBACK_STEP != (off + (uint32_t)len) / WRITEBACK_STEP) {
+		off_t from = (off_t)(off / WRITEBACK_STEP) * WRITEBACK_STEP;
+
+		/* Only a hint: what it starts early the sync does not have to wait for. */
+		(void)sync_file_range(s->fd, from, WRITEBACK_STEP, SYNC_FILE_RANGE_WRITE);
+	}
+	pthread_mutex_lock(&st->lock);
+	s->dirty = true;
+	st->unsynced += len;
+	segment_unpin(st, s);
+	pthread_mutex_unlock(&st->lock);
+	FAULT_POINT("staging.append.after");
+	return err;
+}
+
+/* --- reading --- */
+
+static int read_exact(int fd, uint8_t *p, size_t len, off_t off)
+{
+	while (len) {
+		ssize_t n = pread(fd, p, len, off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return -EIO;
+		p += n;
+		len -= (size_t)n;
+		off += n;
+	}
+	return 0;
+}
+
+int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, size_t len)
+{
+	struct segment *s;
+	int err;
+
+	pthread_mutex_lock(&st->lock);
+	err = segment_pin(st, segment, &s);
+	pthread_mutex_unlock(&st->lock);
+	if (err)
+		return err;
+	err = FAULT_ERR("staging.read");
+	if (!err)
+		err = read_exact(s->fd, buf, len, off);
+	pthread_mutex_lock(&st->lock);
+	segment_unpin(st, s);
+	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+/* --- syncing --- */
+
+static struct segment *next_dirty(struct staging *st)
+{
+	for (int i = 0; i < BUCKETS; i++)
+		for (struct segment *s = st->bucket[i]; s; s = s->next)
+			if (s->dirty && !s->gone && s->synced_in != st->round)
+				return s;
+	return NULL;
+}
+
+static int segment_sync(struct staging *st, struct segment *s)
+{
+	int err = FAULT_ERR("staging.sync");
+
+	if (!err && fdatasync(s->fd))
+		err = -errno;
+	if (err) {
+		char name[32];
+
+		segment_name(name, s->number);
+		log_error("staging: sync failed, nothing more is accepted segment=%s err=\"%s\"", name, strerror(-err));
+		pthread_mutex_lock(&st->lock);
+		st->failed = true;
+		pthread_mutex_unlock(&st->lock);
+		return -EIO;
+	}
+	return 0;
+}
+
+int staging_sync(struct staging *st)
+{
+	struct segment *s;
+	int err = 0;
+
+	pthread_mutex_lock(&st->lock);
+	if (st->failed)
+		err = -EIO;
+	st->round++;
+	st->syncing += st->unsynced;
+	st->unsynced = 0;
+	while (!err && (s = next_dirty(st))) {
+		s->dirty = false;
+		s->synced_in = st->round;
+		s->users++;
+		pthread_mutex_unlock(&st->lock);
+		err = segment_sync(st, s);
+		pthread_mutex_lock(&st->lock);
+		segment_unpin(st, s);
+	}
+	if (!err)
+		st->syncing = 0;
+	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+int staging_sync_segment(struct staging *st, uint64_t segment)
+{
+	struct segment *s;
+	int err;
+
+	pthread_mutex_lock(&st->lock);
+	err = segment_pin(st, segment, &s);
+	pthread_mutex_unlock(&st->lock);
+	if (err)
+		return err;
+	err = segment_sync(st, s);
+	pthread_mutex_lock(&st->lock);
+	segment_unpin(st, s);
+	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+/* --- verifying --- */
+
+/* Reads around the page cache where the file system can, so that what counts is what the disk has (P12). */
+static int direct_read(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint8_t *buf, uint32_t *got)
+{
+	char name[32];
+	int fd, err = 0;
+	size_t done = 0;
+
+	segment_name(name, segment);
+	fd = openat(st->dirfd, name, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd < 0 && errno == EINVAL) {
+		fd = openat(st->dirfd, name, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0)
+			(void)posix_fadvise(fd, off, len, POSIX_FADV_DONTNEED);
+	}
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : -EIO;
+	while (done < len) {
+		ssize_t n = pread(fd, buf + done, len - done, (off_t)off + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			err = -EIO;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+		if (done % DIRECT_ALIGN) /* the end of the file */
+			break;
+	}
+	close(fd);
+	*got = (uint32_t)done;
+	return err;
+}
+
+int staging_verify(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint64_t sum)
+{
+	uint32_t from = off / DIRECT_ALIGN * DIRECT_ALIGN, size = VERIFY_WINDOW;
+	int err;
+
+	if (len > APPEND_MAX || off > SEGMENT_SIZE - len)
+		return -EBADMSG;
+	if (!st->window) {
+		if (posix_memalign((void **)&st->window, DIRECT_ALIGN, APPEND_MAX + 2 * DIRECT_ALIGN))
+			return st->window = NULL, -ENOMEM;
+		st->window_len = 0;
+	}
+	if (st->window_segment != segment || off < st->window_off || off + len > st->window_off + st->window_len) {
+		if (off - from + len > size)
+			size = (off - from + len + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+		st->window_len = 0;
+		err = FAULT_ERR("staging.verify");
+		if (!err)
+			err = direct_read(st, segment, from, size, st->window, &st->window_len);
+		if (err) {
+			st->window_len = 0;
+			return err;
+		}
+		st->window_segment = segment;
+		st->window_off = from;
+		if (off + len > from + st->window_len)
+			return -EBADMSG;
+	}
+	return XXH3_64bits(st->window + (off - st->window_off), len) == sum ? 0 : -EBADMSG;
+}
+
+void staging_verify_end(struct staging *st)
+{
+	free(st->window);
+	st->window = NULL;
+	st->window_len = 0;
+}
+
+/* --- the rest --- */
+
+int staging_remove(struct staging *st, uint64_t segment)
+{
+	struct segment *s;
+	char name[32];
+	int err = 0;
+
+	segment_name(name, segment);
+	pthread_mutex_lock(&st->lock);
+	s = segment_find(st, segment);
+	if (!s || s->gone)
+		err = -ENOENT;
+	else if (s == st->cur || s == st->ready)
+		err = -EBUSY;
+	else if (unlinkat(st->dirfd, name, 0) && errno != ENOENT)
+		err = -errno;
+	if (!err) {
+		s->gone = true;
+		s->dirty = false;
+		s->users++;
+		segment_unpin(st, s);
+	}
+	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+static int cmp_u64(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+size_t staging_list(struct staging *st, uint64_t *segments, size_t max)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&st->lock);
+	for (int i = 0; i < BUCKETS; i++) {
+		for (struct segment *s = st->bucket[i]; s; s = s->next) {
+			if (s->gone || s == st->ready)
+				continue;
+			if (n < max)
+				segments[n] = s->number;
+			n++;
+		}
+	}
+	pthread_mutex_unlock(&st->lock);
+	if (n && max)
+		qsort(segments, n < max ? n : max, sizeof(*segments), cmp_u64);
+	return n;
+}
+
+uint64_t staging_current(struct staging *st)
+{
+	pthread_mutex_lock(&st->lock);
+	uint64_t n = st->cur ? st->cur->number : st->ready ? st->ready->number : st->next_number;
+	pthread_mutex_unlock(&st->lock);
+	return n;
+}
+
+uint64_t staging_next(struct staging *st)
+{
+	pthread_mutex_lock(&st->lock);
+	uint64_t n = st->next_number;
+	pthread_mutex_unlock(&st->lock);
+	return n;
+}
+
+uint64_t staging_dirty(struct staging *st)
+{
+	pthread_mutex_lock(&st->lock);
+	uint64_t n = st->unsynced + st->syncing;
+	pthread_mutex_unlock(&st->lock);
+	return n;
+}
+
+uint64_t staging_bytes(struct staging *st)
+{
+	pthread_mutex_lock(&st->lock);
+	uint64_t n = st->total;
+	pthread_mutex_unlock(&st->lock);
+	return n;
+}
