@@ -22,6 +22,8 @@ OPS = ("create", "stat", "read", "unlink")
 LOOPS = {"touch": 'touch "f$i"', "echo >": 'echo line > "f$i"', "rm": 'rm "f$i"'}
 THREADS = (1, 4)
 SIZE = 1024
+FULL = {"files": 10000, "waiting_files": 300, "loop": 1000, "waiting_loop": 100, "reps": 3, "waiting_reps": 1}
+QUICK = {"files": 1000, "waiting_files": 60, "loop": 200, "waiting_loop": 20, "reps": 1, "waiting_reps": 1}
 
 
 def say(*words):
@@ -90,16 +92,20 @@ def run_drain(row, results, count):
 
 
 def start_rows(wanted):
-    started, skipped = [], []
+    """A row that does not start is named, the others still run; the exit status tells."""
+    started, skipped, failed = [], [], False
     for row in wanted:
         why = row.missing()
-        if why:
-            skipped.append((row, why))
-            continue
-        say(f"mounting {row.label}")
-        row.start()
-        started.append(row)
-    return started, skipped
+        if not why:
+            say(f"mounting {row.label}")
+            try:
+                row.start()
+                started.append(row)
+                continue
+            except core.CommandError as e:
+                why, failed = str(e).strip().splitlines()[-1], True
+        skipped.append((row, why))
+    return started, skipped, failed
 
 
 def measure(rows, args):
@@ -241,13 +247,9 @@ def report(rows, skipped, results, args, header):
 
 def parse_args():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--quick", action="store_true", help="1,000 files (60 in rows that wait), one repetition")
-    p.add_argument("--files", type=int, default=10000)
-    p.add_argument("--waiting-files", type=int, default=300)
-    p.add_argument("--loop", type=int, default=1000)
-    p.add_argument("--waiting-loop", type=int, default=100)
-    p.add_argument("--reps", type=int, default=3)
-    p.add_argument("--waiting-reps", type=int, default=1)
+    p.add_argument("--quick", action="store_true", help="fewer files and repetitions")
+    for option in FULL:
+        p.add_argument("--" + option.replace("_", "-"), type=int, help=f"default {FULL[option]}, quick {QUICK[option]}")
     p.add_argument("--storage", choices=("s3", "file"), default="s3")
     p.add_argument("--redis-rtt", type=int, default=1000, metavar="US")
     p.add_argument("--s3-rtt", type=int, default=10000, metavar="US")
@@ -255,8 +257,9 @@ def parse_args():
     p.add_argument("--rows", help="comma-separated keys, e.g. ext4,null-mt,both")
     p.add_argument("--json", metavar="FILE", help="write every single value there")
     args = p.parse_args()
-    if args.quick:
-        args.files, args.waiting_files, args.loop, args.waiting_loop, args.reps = 1000, 60, 200, 20, 1
+    for option, value in (QUICK if args.quick else FULL).items():
+        if getattr(args, option) is None:
+            setattr(args, option, value)
     return args
 
 
@@ -277,13 +280,14 @@ def main():
             if set(keys) - {r.key for r in rows}:
                 sys.exit(f"bench: no such row; there are {', '.join(r.key for r in rows)}")
             rows = [r for r in rows if r.key in keys]
-        rows, skipped = start_rows(rows)
+        rows, skipped, failed = start_rows(rows)
         header = machine(args, next((r.dir for r in rows if r.key == "ext4"), folder))
         results = measure(rows, args)
         print(report(rows, skipped, results, args, header))
         if args.json:
             with open(args.json, "w", encoding="utf-8") as f:
                 json.dump({"header": header, "args": vars(args), "values": results.to_json()}, f, indent=1)
+        return 1 if failed else 0
     finally:
         t.stack.close()
         core.kill_orphans()
@@ -292,4 +296,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -92,6 +92,7 @@ class Networked(Row):
         return harness.parse_stats(os.path.join(self.mount.dir, ".stats"))
 
     def settle(self):
+        self.flush()  # or an upload delay would be waited for
         harness.wait_until(lambda: self.stats()["staging_blocks"] == 0, 900, f"{self.label}: an empty staging area")
 
     def flush(self):
@@ -130,7 +131,8 @@ class Jfs(Networked):
         self.dir = self.mount.dir
 
     def after_create(self):
-        return f"durable_lag {self.stats()['durable_lag']}"
+        lag = self.stats().get("durable_lag")
+        return "" if lag is None else f"durable_lag {lag}"
 
     def flush(self):
         self.mount.flush(timeout=1800)
