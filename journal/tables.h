@@ -110,7 +110,8 @@ int smap_val_decode(const void *p, size_t n, struct smap_val *v);
 enum orphan_state {
 	ORPHAN_LOCAL = 0,     /* Redis does not know of it, or knows it under names that replay will remove */
 	ORPHAN_SUSTAINED = 1, /* in session{sid} */
-	ORPHAN_TRASHED = 2    /* in trash: its last close only forgets it here */
+	ORPHAN_TRASHED = 2,   /* in trash: its last close only forgets it here */
+	ORPHAN_GONE = 3	      /* a directory, symlink or special that IT_GONE has named: kept for the kernel only */
 };
 
 #endif

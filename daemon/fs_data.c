@@ -1,0 +1,246 @@
+/* Bytes of a file: write, map, seek. The bytes themselves are in staging or in objects; here they get their places.
+ *
+ * A write of more than FS_RECORD_KEYS replaced extents becomes several records, each a complete shorter write; done again
+ * from the start (FS_ROOM half way) they change nothing but the times. An append never replaces anything: it is one. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/fs_internal.h"
+
+static int data_inode(struct fs *fs, uint64_t ino, struct inode_val *v, struct fs_need *need)
+{
+	int rc = fs_inode(fs, ino, v, need);
+
+	if (rc)
+		return rc;
+	if (v->attr.type == JFS_DIR)
+		return -EISDIR;
+	return v->attr.type == JFS_FILE ? 0 : -EINVAL;
+}
+
+/* One record: as much of the write's rest as the budget takes. *done: bytes. */
+static int write_piece(struct fs_op *op, uint64_t ino, uint64_t off, const struct staged *s, uint32_t skip, uint32_t *done)
+{
+	unsigned budget = FS_RECORD_KEYS;
+
+	*done = 0;
+	while (skip + *done < s->len) {
+		uint64_t at = off + *done;
+		uint32_t chunk = (uint32_t)(at >> JFS_CHUNK_BITS), pos = (uint32_t)(at & (JFS_CHUNK_SIZE - 1));
+		uint64_t n = s->len - skip - *done, room = JFS_CHUNK_SIZE - pos;
+		uint32_t want = pos + (uint32_t)(n < room ? n : room), to = want;
+		int rc = fs_op_clear(op, ino, chunk, pos, &to, &budget);
+
+		if (rc)
+			return rc;
+		if (to > pos) {
+			struct extent_val e = { .pos = pos, .len = to - pos, .born = op->seq, .kind = EXT_STAGED,
+				.segment = s->segment, .off = s->off + skip + *done, .run_off = s->off, .run_len = s->len,
+				.sum = s->sum };
+
+			rec_put_extent(op->r, ino, chunk, &e, IF_NEW);
+			*done += to - pos;
+		}
+		if (to < want)
+			break;
+	}
+	return 0;
+}
+
+static int write_locked(struct fs *fs, uint64_t ino, uint64_t *off, bool append, const struct staged *s, bool kill_suid,
+	uint64_t *seq, struct fs_need *need)
+{
+	struct inode_val v;
+	uint32_t skip = 0, done;
+	int rc = data_inode(fs, ino, &v, need);
+
+	if (rc)
+		return rc;
+	if (append)
+		*off = v.attr.length;
+	if (fs->cfg.read_only)
+		return -EROFS;
+	if (v.attr.flags & JFS_FLAG_IMMUTABLE)
+		return -EPERM;
+	if (*off >= JFS_FILE_MAX || s->len >= JFS_FILE_MAX - *off)
+		return -EFBIG;
+	if (*off + s->len > v.attr.length)
+		rc = fs_room(fs, (int64_t)jfs_align4k(*off + s->len) - (int64_t)jfs_align4k(v.attr.length), 0);
+	*seq = v.seq;
+	while (!rc && skip < s->len) {
+		struct fs_op op;
+
+		fs_op_begin(&op, fs, OP_WRITE);
+		rc = write_piece(&op, ino, *off + skip, s, skip, &done);
+		if (rc)
+			break;
+		skip += done;
+		if (*off + skip > v.attr.length)
+			fs_op_set_length(&op, ino, &v, *off + skip);
+		fs_op_touch(&op, &v, FS_MTIME | FS_CTIME);
+		if (kill_suid)
+			fs_kill_suid(&v);
+		fs_op_put(&op, ino, &v, 0);
+		rc = fs_op_commit(&op, seq);
+	}
+	return rc;
+}
+
+int fs_write(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint64_t *off, bool append, const struct staged *s,
+	bool kill_suid, uint64_t *seq, struct fs_need *need)
+{
+	int rc;
+
+	(void)c;
+	journal_lock(fs->j);
+	rc = write_locked(fs, ino, off, append, s, kill_suid, seq, need);
+	journal_unlock(fs->j);
+	return rc;
+}
+
+static void piece_from_span(struct fs_piece *p, const struct extent_val *e)
+{
+	*p = (struct fs_piece){ .kind = e->kind, .len = e->len };
+	if (e->kind == EXT_STAGED) {
+		p->segment = e->segment;
+		p->off = e->off;
+	} else if (e->kind == EXT_OBJECT) {
+		p->slice_id = e->slice_id;
+		p->slice_size = e->slice_size;
+		p->slice_off = e->slice_off;
+	}
+}
+
+int fs_map(struct fs *fs, uint64_t ino, uint64_t off, uint64_t len, struct fs_piece *pieces, int max, uint64_t *file_len,
+	struct fs_need *need)
+{
+	struct inode_val v;
+	int rc, n = 0;
+
+	journal_lock(fs->j);
+	rc = data_inode(fs, ino, &v, need);
+	if (rc)
+		goto out;
+	if (file_len)
+		*file_len = v.attr.length;
+	if (off >= v.attr.length)
+		goto out;
+	if (len > v.attr.length - off)
+		len = v.attr.length - off;
+	n = fs_spans(fs, ino, &v, off, off + len, fs->spans, max < FS_RECORD_KEYS ? max : FS_RECORD_KEYS, need);
+	for (int i = 0; i < n; i++)
+		piece_from_span(&pieces[i], &fs->spans[i]);
+out:
+	journal_unlock(fs->j);
+	if (rc)
+		return rc == FS_NEED ? -EAGAIN : rc;
+	return n;
+}
+
+/* The next extent of a file whose data are all here, at or after `off`: skips holes of any size in one step.
+ * 1 and [*from, *to), 0 at the end, -errno. */
+static int extent_next(struct fs *fs, uint64_t ino, uint64_t off, size_t ncuts, uint64_t *from, uint64_t *to)
+{
+	const uint8_t *key, *val;
+	struct view_iter *it;
+	size_t klen, vlen;
+	struct jkey k;
+	int rc;
+
+	key_extent(&k, ino, (uint32_t)(off >> JFS_CHUNK_BITS), (uint32_t)(off & (JFS_CHUNK_SIZE - 1)));
+	it = view_seek(fs->j, &k, 9);
+	if (!it)
+		return -EIO;
+	while ((rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
+		struct extent_val e;
+		uint64_t owner;
+		uint32_t chunk, last, visible;
+
+		rc = key_parse_extent(key, klen, &owner, &chunk, &last);
+		if (!rc)
+			rc = extent_val_decode(val, vlen, &e);
+		if (rc)
+			break;
+		visible = extent_visible(&e, chunk, fs->cuts, ncuts);
+		*from = (uint64_t)chunk * JFS_CHUNK_SIZE + e.pos;
+		*to = *from + visible;
+		if (e.kind != EXT_HOLE && *to > off) {
+			rc = 1;
+			break;
+		}
+	}
+	view_end(it);
+	return rc;
+}
+
+static int seek_known(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t off, bool hole, uint64_t *out)
+{
+	uint64_t from = 0, to = 0;
+	size_t ncuts;
+	int rc = fs_cuts_read(fs, ino, &ncuts);
+
+	while (!rc && off < v->attr.length) {
+		rc = extent_next(fs, ino, off, ncuts, &from, &to);
+		if (rc < 0)
+			return rc;
+		if (!hole) {
+			if (rc == 0 || from >= v->attr.length)
+				return -ENXIO;
+			*out = from > off ? from : off;
+			return 0;
+		}
+		if (rc == 0 || from > off)
+			break;
+		off = to;
+		rc = 0;
+	}
+	if (rc < 0)
+		return rc;
+	if (!hole)
+		return -ENXIO;
+	*out = off < v->attr.length ? off : v->attr.length;
+	return 0;
+}
+
+/* Some chunks may have to be loaded: goes over all spans. */
+static int seek_spans(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t off, bool hole, uint64_t *out,
+	struct fs_need *need)
+{
+	while (off < v->attr.length) {
+		int n = fs_spans(fs, ino, v, off, v->attr.length, fs->spans, FS_RECORD_KEYS, need);
+
+		if (n < 0)
+			return n == -EAGAIN ? FS_NEED : n;
+		for (int i = 0; i < n; i++) {
+			if ((fs->spans[i].kind == EXT_HOLE) == hole) {
+				*out = off;
+				return 0;
+			}
+			off += fs->spans[i].len;
+		}
+	}
+	if (!hole)
+		return -ENXIO;
+	*out = v->attr.length;
+	return 0;
+}
+
+int fs_seek(struct fs *fs, uint64_t ino, uint64_t off, bool hole, uint64_t *out, struct fs_need *need)
+{
+	struct inode_val v;
+	int rc;
+
+	journal_lock(fs->j);
+	rc = data_inode(fs, ino, &v, need);
+	if (rc)
+		goto out;
+	if (off >= v.attr.length)
+		rc = -ENXIO;
+	else if (v.lflags & IL_DATA_LOCAL)
+		rc = seek_known(fs, ino, &v, off, hole, out);
+	else
+		rc = seek_spans(fs, ino, &v, off, hole, out, need);
+out:
+	journal_unlock(fs->j);
+	return rc;
+}

@@ -1,0 +1,274 @@
+/* The end of an inode: its last name goes while the kernel still holds it (an orphan), and the last forget.
+ *
+ *   trash                    symbolic (IT_TRASH), counters unchanged, nlink 0 here (a directory's in a second, internal
+ *                            record: replay stores directories as they are); the last forget only forgets it here
+ *   regular file, held       IT_SUSTAIN; the last forget's record has IT_GONE and the counters
+ *   regular file, not held   IT_GONE and the counters at once
+ *   anything else            IT_GONE and the counters at once; if held, a second, internal record keeps our copy, so that
+ *                            no replayable record ever names an inode after its IT_GONE
+ * Local keys go with the inode: up to FS_INLINE_KEYS in the record, the rest behind a cut at 0 by fs_reap_step. A crash
+ * between two records leaves at worst an orphan, which fs_reap_orphans ends at the next mount. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "daemon/fs_internal.h"
+
+static void orphan_put(struct fs_op *op, uint64_t ino, uint8_t state)
+{
+	struct jkey k;
+
+	key_orphan(&k, ino);
+	rec_put(op->r, &k, &state, 1, 0);
+}
+
+/* Deletes every key of the tables whose first field is this inode; false when there are more than *budget. */
+static bool keys_delete(struct fs_op *op, const struct jkey *from, unsigned *budget)
+{
+	struct view_iter *it = view_seek(op->fs->j, from, 9);
+	const uint8_t *key, *val;
+	size_t klen, vlen;
+	bool all = true;
+	int rc;
+
+	if (!it) {
+		op->r->buf.err = -EIO;
+		return true;
+	}
+	while ((rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
+		if ((*budget)-- == 0) {
+			all = false;
+			break;
+		}
+		rec_item(op->r, IT_DEL, IF_FORGET, key, klen, NULL, 0);
+	}
+	view_end(it);
+	if (rc < 0)
+		op->r->buf.err = rc;
+	return all;
+}
+
+void fs_op_dismantle(struct fs_op *op, uint64_t ino, const struct inode_val *v, bool tombstone)
+{
+	unsigned budget = FS_INLINE_KEYS;
+	uint8_t from[8] = { 0 };
+	bool all = true;
+	struct jkey k;
+
+	key_inode(&k, ino);
+	rec_del(op->r, &k, tombstone ? 0 : IF_FORGET);
+	if (v->attr.type == JFS_SYMLINK) {
+		key_symlink(&k, ino);
+		rec_del(op->r, &k, IF_FORGET);
+	}
+	key_xattr(&k, ino, "", 0);
+	all = keys_delete(op, &k, &budget);
+	if (v->attr.type == JFS_FILE) {
+		key_extent(&k, ino, 0, 0);
+		all = all && keys_delete(op, &k, &budget);
+		key_chunk(&k, ino, 0);
+		all = all && keys_delete(op, &k, &budget);
+		key_cut(&k, ino, 0);
+		all = all && keys_delete(op, &k, &budget);
+	}
+	if (all)
+		return;
+	key_cut(&k, ino, op->seq);
+	rec_put(op->r, &k, from, sizeof(from), 0);
+	key_reap(&k, ino, 0);
+	rec_put(op->r, &k, NULL, 0, 0);
+}
+
+static void drop_counted(struct fs_op *op, uint64_t ino, const struct inode_val *v)
+{
+	rec_space(op->r, -(int64_t)jfs_attr_space(&v->attr), -1);
+	rec_gone(op->r, ino, v->attr.length);
+}
+
+void fs_op_drop(struct fs_op *op, uint64_t parent, const char *name, size_t n, uint64_t ino, struct inode_val *v)
+{
+	bool dir = v->attr.type == JFS_DIR, held;
+	bool trash = op->fs->cfg.trash && !(v->attr.flags & JFS_FLAG_SKIP_TRASH);
+	struct jkey k;
+
+	v->attr.nlink = dir || v->attr.nlink == 0 ? 0 : v->attr.nlink - 1;
+	fs_op_touch(op, v, FS_CTIME);
+	rec_dirstat(op->r, parent, -fs_stat_len(v), -(int64_t)jfs_attr_space(&v->attr), -1);
+	if (v->attr.parent == 0)
+		rec_parent(op->r, ino, parent, -1);
+	if (trash) {
+		key_dentry(&k, parent, name, n);
+		rec_trash(op->r, &k, v->attr.type, ino);
+	} else if (!dir) {
+		rec_nlink(op->r, ino, -1);
+	}
+	if (v->attr.nlink > 0) {
+		fs_op_put(op, ino, v, 0);
+		return;
+	}
+	held = fs_refs_mark_orphan(&op->fs->refs, ino);
+	op->keep = held && dir;
+	op->keep_ino = ino;
+	op->keep_val = *v;
+	op->keep_state = trash ? ORPHAN_TRASHED : ORPHAN_GONE;
+	if (trash) {
+		if (dir)
+			v->attr.nlink = 2; /* as it lies in the trash */
+		fs_op_put(op, ino, v, 0);
+		orphan_put(op, ino, ORPHAN_TRASHED);
+		op->release_ino = held ? 0 : ino;
+	} else if (held && v->attr.type == JFS_FILE) {
+		fs_op_put(op, ino, v, 0);
+		orphan_put(op, ino, ORPHAN_LOCAL);
+		rec_sustain(op->r, ino);
+	} else {
+		drop_counted(op, ino, v);
+		op->keep = held;
+		if (held) {
+			key_inode(&k, ino);
+			rec_del(op->r, &k, 0);
+		} else {
+			fs_op_dismantle(op, ino, v, true);
+		}
+	}
+}
+
+static void waiting_add(struct fs *fs, uint64_t ino)
+{
+	if (fs->waiting_n == fs->waiting_size) {
+		size_t size = fs->waiting_size ? fs->waiting_size * 2 : 64;
+		uint64_t *p = realloc(fs->waiting, size * sizeof(*p));
+
+		if (!p)
+			return; /* its orphan key stays: the next mount ends it */
+		fs->waiting = p;
+		fs->waiting_size = size;
+	}
+	fs->waiting[fs->waiting_n++] = ino;
+}
+
+void fs_op_after_drop(struct fs_op *op)
+{
+	struct fs *fs = op->fs;
+	struct fs_op second;
+
+	if (op->release_ino && fs_orphan_release(fs, op->release_ino))
+		waiting_add(fs, op->release_ino);
+	if (!op->keep)
+		return;
+	/* Without this record a still held directory or symlink answers ENOENT, and its attributes wait for the next
+	 * mount to be reaped: no reason to fail what has been done. */
+	fs_op_begin(&second, fs, OP_EVICT);
+	fs_op_put(&second, op->keep_ino, &op->keep_val, 0);
+	orphan_put(&second, op->keep_ino, op->keep_state);
+	(void)fs_op_commit(&second, NULL);
+}
+
+static int orphan_state(struct fs *fs, uint64_t ino, uint8_t *state)
+{
+	const void *val;
+	struct jkey k;
+	size_t len;
+	int rc;
+
+	key_orphan(&k, ino);
+	rc = view_get(fs->j, &k, &val, &len);
+	if (rc)
+		return rc;
+	if (len != 1)
+		return -EUCLEAN;
+	*state = *(const uint8_t *)val;
+	return 0;
+}
+
+enum rec_op fs_orphan_op(struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op op)
+{
+	uint8_t state;
+
+	if (v->attr.nlink > 0)
+		return op;
+	return orphan_state(fs, ino, &state) == 0 && state == ORPHAN_GONE ? OP_EVICT : op;
+}
+
+int fs_orphan_release(struct fs *fs, uint64_t ino)
+{
+	struct inode_val v;
+	struct fs_op op;
+	struct jkey k;
+	uint8_t state;
+	bool counted;
+	int rc = orphan_state(fs, ino, &state);
+
+	if (rc)
+		return rc == -ENOENT ? 0 : rc;
+	rc = view_get_inode(fs->j, ino, &v);
+	if (rc && rc != -ENOENT)
+		return rc;
+	counted = rc == 0 && state != ORPHAN_TRASHED && state != ORPHAN_GONE;
+	fs_op_begin(&op, fs, counted ? OP_FORGET_ORPHAN : OP_EVICT);
+	if (counted)
+		drop_counted(&op, ino, &v);
+	if (rc == 0)
+		fs_op_dismantle(&op, ino, &v, state != ORPHAN_TRASHED);
+	key_orphan(&k, ino);
+	rec_del(op.r, &k, IF_FORGET);
+	return fs_op_commit(&op, NULL);
+}
+
+void fs_ref(struct fs *fs, uint64_t ino)
+{
+	fs_refs_add(&fs->refs, ino, 1);
+}
+
+void fs_forget(struct fs *fs, uint64_t ino, uint64_t n)
+{
+	if (!fs_refs_sub(&fs->refs, ino, n))
+		return;
+	journal_lock(fs->j);
+	if (fs_refs_count(&fs->refs, ino) == 0 && fs_orphan_release(fs, ino) != 0)
+		waiting_add(fs, ino);
+	journal_unlock(fs->j);
+}
+
+/* The first orphan of the view that is above `after`; 0: none. [locked] */
+static int orphan_next(struct fs *fs, uint64_t after, uint64_t *ino)
+{
+	const uint8_t *key, *val;
+	struct view_iter *it;
+	size_t klen, vlen;
+	struct jkey k;
+	int rc;
+
+	*ino = 0;
+	key_orphan(&k, after + 1);
+	it = view_seek(fs->j, &k, 1);
+	if (!it)
+		return -EIO;
+	rc = view_step(it, &key, &klen, &val, &vlen);
+	if (rc == 1)
+		rc = key_parse_ino(key, klen, ino);
+	view_end(it);
+	return rc;
+}
+
+int fs_reap_orphans(struct fs *fs)
+{
+	uint64_t ino = 0, after = 0;
+	int rc;
+
+	for (;;) {
+		journal_lock(fs->j);
+		rc = orphan_next(fs, after, &ino);
+		if (!rc && ino)
+			rc = fs_orphan_release(fs, ino);
+		journal_unlock(fs->j);
+		if (rc == FS_ROOM) {
+			rc = journal_wait_room(fs->j);
+			if (rc)
+				return rc;
+			continue;
+		}
+		if (rc || !ino)
+			return rc;
+		after = ino;
+	}
+}

@@ -1,0 +1,263 @@
+/* Range operations: fallocate (spec 3.12) and copy_file_range (spec 3.13).
+ *
+ * A range that touches more than FS_RECORD_KEYS keys becomes several records, each complete (its own IT_PUNCH). Zeroing
+ * what is zero already writes nothing, so that starting again after FS_ROOM makes progress. */
+#include <errno.h>
+#include <linux/falloc.h>
+
+#include "daemon/fs_internal.h"
+
+/* Zeroes as much of [off, end) as one record takes; *off moves on. *changed: extents or holes were written. */
+static int zero_piece(struct fs_op *op, uint64_t ino, const struct inode_val *v, uint64_t *off, uint64_t end, bool *changed)
+{
+	uint32_t items = op->r->items;
+	unsigned budget = FS_RECORD_KEYS;
+	uint64_t start = *off;
+
+	while (*off < end && budget) {
+		uint64_t base = *off & ~(JFS_CHUNK_SIZE - 1);
+		uint32_t from = (uint32_t)(*off - base), to, want;
+		int rc;
+
+		want = to = end - base < JFS_CHUNK_SIZE ? (uint32_t)(end - base) : (uint32_t)JFS_CHUNK_SIZE;
+		rc = fs_op_zero(op, ino, v, (uint32_t)(*off >> JFS_CHUNK_BITS), from, &to, &budget);
+		if (rc)
+			return rc;
+		*off = base + to;
+		if (to < want)
+			break;
+	}
+	*changed = op->r->items > items;
+	if (*changed)
+		rec_punch(op->r, ino, start, *off - start);
+	return 0;
+}
+
+/* The next byte at or above off that an extent covers, where nothing needs to be loaded: whole empty chunks are skipped. */
+static int zero_skip(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t *off, uint64_t end)
+{
+	const uint8_t *key, *val;
+	struct view_iter *it;
+	size_t klen, vlen;
+	uint32_t chunk, last;
+	struct jkey k;
+	int rc;
+
+	if (!(v->lflags & IL_DATA_LOCAL))
+		return 0;
+	key_extent(&k, ino, (uint32_t)(*off >> JFS_CHUNK_BITS), (uint32_t)(*off & (JFS_CHUNK_SIZE - 1)));
+	it = view_seek(fs->j, &k, 9);
+	if (!it)
+		return -EIO;
+	rc = view_step(it, &key, &klen, &val, &vlen);
+	if (rc == 1) {
+		rc = key_parse_extent(key, klen, &ino, &chunk, &last);
+		if (!rc && (uint64_t)chunk * JFS_CHUNK_SIZE > *off)
+			*off = (uint64_t)chunk * JFS_CHUNK_SIZE < end ? (uint64_t)chunk * JFS_CHUNK_SIZE : end;
+	} else if (rc == 0) {
+		*off = end;
+	}
+	view_end(it);
+	return rc;
+}
+
+/* All pieces but the last are committed here; the last one stays in the open record. */
+static int zero_range(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t off, uint64_t end)
+{
+	bool changed;
+	int rc = 0;
+
+	while (!rc && off < end) {
+		rc = zero_skip(op->fs, ino, v, &off, end);
+		if (!rc && off < end)
+			rc = zero_piece(op, ino, v, &off, end, &changed);
+		if (rc || off >= end || !changed)
+			continue;
+		fs_op_touch(op, v, FS_MTIME | FS_CTIME);
+		fs_op_put(op, ino, v, 0);
+		rc = fs_op_commit(op, NULL);
+		if (!rc)
+			fs_op_begin(op, op->fs, OP_FALLOCATE);
+	}
+	return rc;
+}
+
+static int fallocate_check(struct fs *fs, const struct inode_val *v, int mode, uint64_t off, uint64_t len)
+{
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		return -EOPNOTSUPP;
+	if ((mode & FALLOC_FL_PUNCH_HOLE) && (!(mode & FALLOC_FL_KEEP_SIZE) || (mode & FALLOC_FL_ZERO_RANGE)))
+		return -EOPNOTSUPP;
+	if (len == 0)
+		return -EINVAL;
+	if (v->attr.type == JFS_FIFO)
+		return -EPIPE;
+	if (v->attr.type != JFS_FILE)
+		return v->attr.type == JFS_DIR ? -EISDIR : -ENODEV;
+	if (off >= JFS_FILE_MAX || len >= JFS_FILE_MAX - off)
+		return -EFBIG;
+	if (fs->cfg.read_only)
+		return -EROFS;
+	if (v->attr.flags & JFS_FLAG_IMMUTABLE)
+		return -EPERM;
+	if ((v->attr.flags & JFS_FLAG_APPEND) && (mode & ~FALLOC_FL_KEEP_SIZE))
+		return -EPERM;
+	return 0;
+}
+
+static int fallocate_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, int mode, uint64_t off, uint64_t len,
+	uint64_t *seq, struct fs_need *need)
+{
+	uint64_t end = off + len, stop;
+	struct inode_val v;
+	struct fs_op op;
+	int rc = fs_inode(fs, ino, &v, need);
+
+	if (!rc)
+		rc = fallocate_check(fs, &v, mode, off, len);
+	if (!rc && !(mode & FALLOC_FL_KEEP_SIZE) && end > v.attr.length)
+		rc = fs_room(fs, (int64_t)jfs_align4k(end) - (int64_t)jfs_align4k(v.attr.length), 0);
+	if (rc)
+		return rc;
+	fs_op_begin(&op, fs, OP_FALLOCATE);
+	stop = end < v.attr.length ? end : v.attr.length;
+	if ((mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) && off < stop)
+		rc = zero_range(&op, ino, &v, off, stop);
+	if (rc)
+		return rc;
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && end > v.attr.length)
+		fs_op_set_length(&op, ino, &v, end);
+	fs_op_touch(&op, &v, FS_MTIME | FS_CTIME);
+	if (c->uid != 0)
+		fs_kill_suid(&v);
+	fs_op_put(&op, ino, &v, 0);
+	return fs_op_commit(&op, seq);
+}
+
+int fs_fallocate(struct fs *fs, const struct fs_cred *c, uint64_t ino, int mode, uint64_t off, uint64_t len, uint64_t *seq,
+	struct fs_need *need)
+{
+	int rc;
+
+	journal_lock(fs->j);
+	rc = fallocate_locked(fs, c, ino, mode, off, len, seq, need);
+	journal_unlock(fs->j);
+	return rc;
+}
+
+/* --- copy --- */
+
+/* Lays the span `e` (of the source) at `off` of the destination; *done: how much of it, less when the budget ran out. */
+static int copy_span(struct fs_op *op, uint64_t ino, const struct inode_val *v, const struct extent_val *e, uint64_t off,
+	uint32_t *done, unsigned *budget)
+{
+	*done = 0;
+	while (*done < e->len && *budget) {
+		uint64_t at = off + *done, room = JFS_CHUNK_SIZE - (at & (JFS_CHUNK_SIZE - 1));
+		uint32_t chunk = (uint32_t)(at >> JFS_CHUNK_BITS), pos = (uint32_t)(at & (JFS_CHUNK_SIZE - 1));
+		uint32_t want = pos + (e->len - *done < room ? e->len - *done : (uint32_t)room), to = want;
+		int rc = e->kind == EXT_HOLE ? fs_op_zero(op, ino, v, chunk, pos, &to, budget) :
+					       fs_op_clear(op, ino, chunk, pos, &to, budget);
+
+		if (rc)
+			return rc;
+		if (e->kind == EXT_HOLE) {
+			if (to > pos)
+				rec_punch(op->r, ino, at, to - pos);
+		} else if (to > pos) {
+			struct extent_val copy = extent_slice(e, e->pos + *done, e->pos + *done + (to - pos));
+
+			copy.pos = pos;
+			copy.born = op->seq;
+			rec_put_extent(op->r, ino, chunk, &copy, IF_NEW | IF_COPY);
+			if (*budget)
+				(*budget)--;
+		}
+		*done += to - pos;
+		if (to < want)
+			break;
+	}
+	return 0;
+}
+
+static int copy_check(struct fs *fs, uint64_t in, const struct inode_val *vi, uint64_t off_in, uint64_t out,
+	const struct inode_val *vo, uint64_t off_out, uint64_t *len)
+{
+	if (vi->attr.type == JFS_DIR || vo->attr.type == JFS_DIR)
+		return -EISDIR;
+	if (vi->attr.type != JFS_FILE || vo->attr.type != JFS_FILE)
+		return -EINVAL;
+	if (fs->cfg.read_only)
+		return -EROFS;
+	if (vo->attr.flags & (JFS_FLAG_IMMUTABLE | JFS_FLAG_APPEND))
+		return -EPERM;
+	if (off_in >= vi->attr.length) {
+		*len = 0;
+		return 0;
+	}
+	if (*len > vi->attr.length - off_in)
+		*len = vi->attr.length - off_in;
+	if (off_out >= JFS_FILE_MAX || *len >= JFS_FILE_MAX - off_out)
+		return -EFBIG;
+	if (in == out && off_in < off_out + *len && off_out < off_in + *len)
+		return -EINVAL;
+	if (off_out + *len > vo->attr.length)
+		return fs_room(fs, (int64_t)jfs_align4k(off_out + *len) - (int64_t)jfs_align4k(vo->attr.length), 0);
+	return 0;
+}
+
+static int copy_locked(struct fs *fs, const struct fs_cred *c, uint64_t in, uint64_t off_in, uint64_t out,
+	uint64_t off_out, uint64_t len, uint64_t *copied, uint64_t *seq, struct fs_need *need)
+{
+	unsigned budget = FS_RECORD_KEYS;
+	struct inode_val vi, vo;
+	struct fs_op op;
+	uint32_t done;
+	int n, rc;
+
+	*copied = 0;
+	rc = fs_inode(fs, in, &vi, need);
+	if (!rc)
+		rc = fs_inode(fs, out, &vo, need);
+	if (!rc)
+		rc = copy_check(fs, in, &vi, off_in, out, &vo, off_out, &len);
+	if (rc)
+		return rc;
+	*seq = vo.seq;
+	if (len == 0)
+		return 0;
+	n = fs_spans(fs, in, &vi, off_in, off_in + len, fs->spans, FS_RECORD_KEYS / 2, need);
+	if (n <= 0)
+		return n == -EAGAIN ? FS_NEED : n ? n : -EIO;
+	fs_op_begin(&op, fs, OP_COPY_RANGE);
+	for (int i = 0; i < n && budget; i++) {
+		rc = copy_span(&op, out, &vo, &fs->spans[i], off_out + *copied, &done, &budget);
+		if (rc)
+			break;
+		*copied += done;
+		if (done < fs->spans[i].len)
+			break;
+	}
+	if (rc)
+		return rc;
+	if (off_out + *copied > vo.attr.length)
+		fs_op_set_length(&op, out, &vo, off_out + *copied);
+	fs_op_touch(&op, &vo, FS_MTIME | FS_CTIME);
+	if (c->uid != 0)
+		fs_kill_suid(&vo);
+	fs_op_put(&op, out, &vo, 0);
+	return fs_op_commit(&op, seq);
+}
+
+int fs_copy_range(struct fs *fs, const struct fs_cred *c, uint64_t in, uint64_t off_in, uint64_t out, uint64_t off_out,
+	uint64_t len, uint64_t *copied, uint64_t *seq, struct fs_need *need)
+{
+	int rc;
+
+	journal_lock(fs->j);
+	rc = copy_locked(fs, c, in, off_in, out, off_out, len, copied, seq, need);
+	journal_unlock(fs->j);
+	if (rc)
+		*copied = 0;
+	return rc;
+}
