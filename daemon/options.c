@@ -152,16 +152,14 @@ static int parse_list(const struct options_spec *spec, void *base, struct option
 
 	if (!copy)
 		return errmsg_set(e, -ENOMEM, "no memory");
-	while (rc == 0 && rest) {
+	while (rest) {
 		char *item = strsep(&rest, ",");
-		if (*item)
+		int i = find_name(spec, item, strcspn(item, "="));
+		size_t at = (size_t)(item - copy), len = strlen(item);
+		if (i >= 0 && spec->opts[i].secret)
+			memset(list + at, 'x', len);
+		if (rc == 0 && *item)
 			rc = parse_item(spec, base, res, item, e);
-	}
-	/* only the secrets in it need to go, but the list is not shown anywhere else either */
-	for (const struct opt *o = spec->opts; o->name; o++) {
-		char *at = o->secret ? strstr(list, o->name) : NULL;
-		if (at)
-			wipe(at + strlen(o->name));
 	}
 	wipe_free(copy);
 	return rc;

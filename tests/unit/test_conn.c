@@ -1,3 +1,4 @@
+#include "tests/unit/redis_server.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -159,51 +160,6 @@ static void nobody_there(void)
 
 /* ---- against a real server ---- */
 
-static char server_dir[64];
-static pid_t server_pid;
-
-static bool server_start(void)
-{
-	char sock[128];
-
-	snprintf(server_dir, sizeof(server_dir), "/tmp/jfs-conn-XXXXXX");
-	REQUIRE(mkdtemp(server_dir));
-	snprintf(sock, sizeof(sock), "%s/r.sock", server_dir);
-	int ready[2];
-	REQUIRE(pipe(ready) == 0);
-	server_pid = fork();
-	REQUIRE(server_pid >= 0);
-	if (server_pid == 0) {
-		dup2(ready[1], 1);
-		close(ready[0]);
-		close(ready[1]);
-		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", sock, "--save", "", "--dir", server_dir,
-			(char *)NULL);
-		_exit(127);
-	}
-	close(ready[1]);
-	/* its log says when it listens */
-	FILE *f = fdopen(ready[0], "r");
-	char line[512];
-	bool up = false;
-	while (!up && f && fgets(line, sizeof(line), f))
-		up = strstr(line, "ready to accept connections") || strstr(line, "now ready to accept");
-	if (f)
-		fclose(f);
-	return up;
-}
-
-static void server_stop(void)
-{
-	char path[128];
-
-	kill(server_pid, SIGTERM);
-	waitpid(server_pid, NULL, 0);
-	snprintf(path, sizeof(path), "%s/r.sock", server_dir);
-	unlink(path);
-	rmdir(server_dir);
-}
-
 static void live_scripts(struct rds_conn *c)
 {
 	static const char *argv[] = {"k", "v\0w"};
@@ -263,21 +219,22 @@ static void live_pipeline(struct rds_conn *c)
 
 static void live(void)
 {
-	char url[128];
+	struct redis_server server = {0};
+	char url[160];
 	struct rds_url u;
 	struct rds_conn *c = NULL;
 	struct rds_server s;
 	struct errmsg e;
 
-	REQUIRE(server_start());
-	snprintf(url, sizeof(url), "unix://%s/r.sock?db=1", server_dir);
+	redis_server_start(&server);
+	snprintf(url, sizeof(url), "%s?db=1", server.url);
 	REQUIRE(rds_url_parse(url, &u, &e) == 0);
 	CHECK_EQ(rds_conn_new(&u, &c, &e), 0);
 	if (c) {
 		live_scripts(c);
 		live_pipeline(c);
 		CHECK_EQ(rds_server_check(c, &s, &e), 0);
-		CHECK(s.major >= 4 && !s.aof && !s.cluster);
+		CHECK(s.major >= 4 && s.aof && !s.cluster);
 	}
 	u.db = 77;
 	struct rds_conn *d = NULL;
@@ -285,7 +242,7 @@ static void live(void)
 	CHECK(strstr(e.text, "database 77"));
 	rds_conn_free(d);
 	rds_conn_free(c);
-	server_stop();
+	redis_server_end(&server);
 }
 
 int main(int argc, char **argv)
