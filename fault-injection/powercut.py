@@ -139,23 +139,31 @@ class PowerCutDisk:
         """How many records the log has by now: a position for cut(from_rec=..., to_rec=...) and at()."""
         return int(_run(_tool("powercut"), "list", self.log).splitlines()[0].split("=")[1])
 
-    def cut(self, seed, from_rec=None, to_rec=None):
-        args = [] if from_rec is None else [str(from_rec), str(to_rec)]
-        return self._image("cut", str(seed), *args)
+    def marks(self):
+        """[(record number, text)] of all marks so far."""
+        lines = [line.split(" ", 2) for line in _run(_tool("powercut"), "list", self.log).splitlines()]
+        return [(int(words[1]), words[2]) for words in lines if words[0] == "mark"]
 
-    def at(self, seed, record):
+    def cut(self, seed, from_rec=None, to_rec=None, where=None):
+        """A seeded random cut between two records (default: around the marks). `where`: mount the image there, e.g. at
+        disk.dir after unmount(), for a program that knows its directory by name."""
+        args = [] if from_rec is None else [str(from_rec), str(to_rec)]
+        return self._image(where, "cut", str(seed), *args)
+
+    def at(self, seed, record, where=None):
         """The cut right behind record number `record`."""
-        return self._image("at", str(seed), str(record))
+        return self._image(where, "at", str(seed), str(record))
 
     @contextlib.contextmanager
-    def _image(self, verb, *args):
+    def _image(self, where, verb, *args):
         self._ncut += 1
         image = os.path.join(self.work, f"cut{self._ncut}.img")
-        where = os.path.join(self.work, f"cut{self._ncut}")
         with contextlib.ExitStack() as stack:
+            if where is None:
+                where = os.path.join(self.work, f"cut{self._ncut}")
+                os.mkdir(where)
+                stack.callback(os.rmdir, where)
             stack.callback(lambda: os.path.exists(image) and os.unlink(image))
             cut = Cut(where, image, _run(_tool("powercut"), verb, self.log, self.base, image, *args))
-            os.mkdir(where)
-            stack.callback(os.rmdir, where)
             stack.enter_context(loop_mount(image, where, self.fs, self.mount_opts))
             yield cut

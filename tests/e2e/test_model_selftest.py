@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "lib"), os.path.join(HERE, "..", "..", "fault-injection")]
 from harness import *  # noqa: E402,F403
+import powercut  # noqa: E402
 from faults import tool  # noqa: E402
-from model import ALL_FEATURES, EXCHANGE, History, Mismatch, Model, tree_diff, tree_of  # noqa: E402
+from model import ALL_FEATURES, EXCHANGE, History, Mismatch, Model, libc_call, tree_diff, tree_of  # noqa: E402
 
 
 def must_fail(call, text):
@@ -79,8 +81,12 @@ def an_operation_in_flight_may_be_there_or_not(t):
     after = history.state_after(100)
     after.apply(history.in_flight)
     history.check_exact(after.tree())
-    after.apply(("mkdir", "never-asked-for", 0o755))
-    must_fail(lambda: history.check_exact(after.tree()), "never-asked-for")
+    intruder = history.state_after(100)
+    intruder.apply(("mkdir", "never-asked-for", 0o755))
+    must_fail(lambda: history.check_exact(intruder.tree()), "never-asked-for")
+    history.resume(after.tree())
+    assert len(history.ops) == 101 and history.in_flight is None
+    history.check_exact(after.tree())
 
 
 @test()
@@ -111,6 +117,26 @@ def what_an_fsync_covers(t):
     assert model.synced_by(("fsync", "e/f")) == 5  # the new name of the directory on its way
     assert model.synced_by(("fsyncdir", "")) == 5
     assert model.apply(("rename", "e", "e/f", EXCHANGE)) == errno.EINVAL
+
+
+@test(timeout=120, needs=("root", "fuse", "tools"))
+def power_cuts_of_a_synced_ext4(t):
+    """Where every 5th operation is followed by a syncfs and a mark, a cut at the mark finds exactly that state."""
+    history = History(t.seed)
+    with powercut.PowerCutDisk(size_mb=256) as disk:
+        fd = os.open(disk.dir, os.O_RDONLY)
+
+        def on_ack(h):
+            if len(h.ops) % 5 == 0:
+                libc_call("syncfs", fd)
+                disk.mark(len(h.ops))
+        assert history.run(disk.dir, 150, on_ack)
+        os.close(fd)
+        disk.unmount()
+        for record, text in disk.marks()[::3]:
+            with disk.at(t.rng.getrandbits(32), record, where=disk.dir) as image:
+                assert image.marks[-1] == text
+                assert history.check_prefix(tree_of(image.dir), at_least=int(text)) >= int(text)
 
 
 if __name__ == "__main__":

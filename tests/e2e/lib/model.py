@@ -636,6 +636,14 @@ class History:
                 return
         self.demand(diff, f"not the acknowledged state (in flight: {self.in_flight})")
 
+    def resume(self, found):
+        """check_exact, and goes on from there: the operation in flight counts as done or never asked for."""
+        self.check_exact(found)
+        if self.in_flight and tree_diff(found, self.model.tree()):
+            self.model.apply(self.in_flight)
+            self.ops.append(self.in_flight)
+        self.in_flight = None
+
     def check_prefix(self, found, at_least=None):
         """The state after some prefix of at least `at_least` operations (default: all that are known as synced). Returns
         the length of the longest such prefix."""
