@@ -285,6 +285,42 @@ static void put_says_its_checksum(void)
 	CHECK(!strstr(p.request, "Expect:"));
 }
 
+static int key_add(void *arg, const char *key, uint64_t size, int64_t mtime)
+{
+	(void)mtime;
+	snprintf((char *)arg + strlen(arg), 40, "%s=%d ", key, (int)size);
+	return 0;
+}
+
+#define LIST(inner) "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListBucketResult>" inner "</ListBucketResult>"
+#define ITEM(key) "<Contents><Key>" key "</Key><Size>3</Size></Contents>"
+
+static void lists_page_by_page(void)
+{
+	const struct reply script[] = {
+		{SEND, LIST("<IsTruncated>true</IsTruncated><NextContinuationToken>t/1+</NextContinuationToken>" ITEM("p/a"))},
+		{SEND, BUSY}, {SEND, LIST("<IsTruncated>false</IsTruncated>" ITEM("p/b"))}, {0}};
+	const struct reply endless[] = {
+		{SEND, LIST("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")}, {0}};
+	struct obj_store *st;
+	char keys[128] = "";
+	struct errmsg e;
+	struct peer p;
+
+	peer_start(&p, script);
+	st = store_open(p.port, 1, 10000, 4);
+	CHECK_EQ(obj_list(st, "p/", key_add, keys, &e), 0);
+	CHECK_STR(keys, "p/a=3 p/b=3 ");
+	obj_store_close(st);
+	peer_stop(&p);
+	CHECK(strstr(p.request, "GET /bucket?continuation-token=t%2F1%2B&encoding-type=url&list-type=2&max-keys=1000&prefix=p%2F "));
+	peer_start(&p, endless);
+	st = store_open(p.port, 1, 10000, 4);
+	CHECK_EQ(obj_list(st, "p/", key_add, keys, &e), -EBADMSG);
+	obj_store_close(st);
+	peer_stop(&p);
+}
+
 static void a_dead_server_is_named(void)
 {
 	struct obj_store *st;
@@ -404,7 +440,8 @@ int main(int argc, char **argv)
 		{"and_given_up_in_the_end", and_given_up_in_the_end},
 		{"final_answers_are_not_retried", final_answers_are_not_retried},
 		{"slow_down_is_honoured", slow_down_is_honoured}, {"ranges", ranges},
-		{"put_says_its_checksum", put_says_its_checksum}, {"a_dead_server_is_named", a_dead_server_is_named},
+		{"put_says_its_checksum", put_says_its_checksum}, {"lists_page_by_page", lists_page_by_page},
+		{"a_dead_server_is_named", a_dead_server_is_named},
 		{"closing_cancels_what_is_queued", closing_cancels_what_is_queued},
 		{"somebody_who_waits_goes_first", somebody_who_waits_goes_first}, {0}};
 

@@ -114,7 +114,7 @@ class Swift:
         return f"{self.endpoint}/{bucket}"
 
     def start(self):
-        self.t.run("sh", self.SCRIPT, "start", self.dir, self.port, self.access, self.secret, timeout=120)
+        self.t.run("sh", self.SCRIPT, "start", self.dir, self.port, self.access, self.secret, timeout=600)
         self.running = True
 
     def stop(self):
