@@ -3,13 +3,14 @@
 #include "redis/conn.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "redis/keys.h"
 #include "util/fault.h"
@@ -315,9 +316,15 @@ static int conn_open(struct rds_conn *c, const struct rds_host *h, struct errmsg
 		rds_disconnect(c);
 		return -err;
 	}
-	tv = timeval_of(c->url.read_timeout_ns);
-	if (redisSetTimeout(c->ctx, tv) != REDIS_OK)
-		return conn_broken(c, errno, e);
+	struct timeval read_tv = timeval_of(c->url.read_timeout_ns), write_tv = timeval_of(c->url.write_timeout_ns);
+	/* hiredis 0.14 knows one time-out for both, and leaves the socket open in children */
+	if (setsockopt(c->ctx->fd, SOL_SOCKET, SO_RCVTIMEO, &read_tv, sizeof(read_tv)) ||
+		setsockopt(c->ctx->fd, SOL_SOCKET, SO_SNDTIMEO, &write_tv, sizeof(write_tv)) ||
+		fcntl(c->ctx->fd, F_SETFD, FD_CLOEXEC)) {
+		int err = errno;
+		rds_disconnect(c);
+		return errmsg_set(e, -err, "cannot set up the connection to Redis at %s: %s", c->name, strerror(err));
+	}
 	if (!c->url.unix_path[0] && redisEnableKeepAlive(c->ctx) != REDIS_OK)
 		return conn_broken(c, errno, e);
 	return 0;
@@ -333,9 +340,7 @@ static int conn_auth(struct rds_conn *c, const char *user, const char *password,
 		rc = rds_cmd(c, NULL, e, "AUTH %s %s", user, password);
 	else
 		rc = rds_cmd(c, NULL, e, "AUTH %s", password);
-	/* "AUTH called without any password configured": stock goes on as well, and so may an old script */
-	if (rc == -EREMOTEIO && e && strstr(e->text, "without any password"))
-		return 0;
+	/* also when the server has no password at all: then it may be another server than is meant */
 	return rc == -EREMOTEIO ? -EACCES : rc;
 }
 

@@ -407,7 +407,7 @@ def status_of_a_mount_point(t):
     os.chmod(m, stat.S_IRWXU)
 
 
-@test(timeout=180, needs=("jfs", "swift"))
+@test(timeout=240, needs=("jfs", "root"))
 def format_on_s3(t):
     r = RedisServer(t)
     s3 = Swift(t)
@@ -423,6 +423,43 @@ def format_on_s3(t):
     assert s["AccessKey"] == s3.access and s["KeyEncrypted"] and s3.secret not in str(s)
     t.run(JFS, "format", r.url(), "vol", "--trash-days", 2)  # the stored key serves
     refuse(t, JFS, "format", r.url(1), *where, "--access-key", s3.access, "--secret-key", s3.secret, says="already holds objects")
+
+
+@test(timeout=120, needs=("jfs", "juicefs"))
+def stock_and_ours_format_alike(t):
+    """The same options leave the same bytes, but for the UUID and what is encrypted under a random nonce."""
+    r = RedisServer(t)
+    for n, options in enumerate(([], ["--block-size", "3M", "--compress", "lz4", "--trash-days", "0", "--hash-prefix"],
+                                 ["--capacity", "2", "--inodes", "77", "--storage-class", "A&<B>", "--access-key", "a\"b"])):
+        texts = []
+        for db, tool in ((2 * n, JFS), (2 * n + 1, os.environ["JUICEFS"])):
+            v = Volume(t, r, "vol", db=db).format(*options, tool=tool)
+            text = setting(r, db)
+            texts.append(text.replace(json.loads(text)["UUID"], "UUID").replace(json.dumps(v.bucket), '"BUCKET"'))
+            with r.client(db) as c:
+                texts[-1] += str(sorted(c("KEYS", "*")))
+                texts[-1] += str([len(c("GET", k)) for k in sorted(c("KEYS", "i*"))])
+        assert texts[0] == texts[1], texts
+
+
+@test(timeout=120, needs=("jfs", "juicefs"))
+def stock_and_ours_change_each_others_volumes(t):
+    r = RedisServer(t)
+    ours, theirs = Volume(t, r, "ours", db=0), Volume(t, r, "theirs", db=1)
+    t.run(JFS, "format", ours.url(), "ours", "--bucket", ours.bucket, "--access-key", "a", "--secret-key", "s3cr3t")
+    theirs.format("--secret-key", "s3cr3t", "--access-key", "a", tool=os.environ["JUICEFS"])
+    stock = Stock(t, ours.url())
+    assert '"Name": "ours"' in stock.run("status")
+    stock.run("fsck")
+    stock.run("config", "--trash-days", "5", "--yes")
+    s = json.loads(t.run(JFS, "status", "--json", ours.url()))
+    assert s["Setting"]["TrashDays"] == 5
+    t.run(JFS, "format", ours.url(), "ours", "--trash-days", 6)
+    assert '"TrashDays": 6' in stock.run("status")
+    t.run(JFS, "format", theirs.url(), "theirs", "--session-token", "hunter2")  # their secret decrypts here
+    assert '"Name": "theirs"' in Stock(t, theirs.url()).run("status")
+    Stock(t, theirs.url()).run("config", "--trash-days", "4", "--yes")  # and ours there
+    t.run(JFS, "format", theirs.url(), "theirs", "--inodes", 9)
 
 
 if __name__ == "__main__":

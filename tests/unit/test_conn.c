@@ -128,6 +128,8 @@ static void bad_peers(void)
 	CHECK_EQ(connect_to((const char *const[]){"+OK\r\n", "+HELLO\r\n", NULL}, &c, &e), -EPROTO);
 	CHECK_EQ(connect_to((const char *const[]){"-ERR invalid password\r\n", NULL}, &c, &e), -EACCES);
 	CHECK(strstr(e.text, "META_PASSWORD"));
+	CHECK_EQ(connect_to((const char *const[]){"-ERR AUTH <password> called without any password configured\r\n", NULL}, &c,
+			 &e), -EACCES);
 	CHECK_EQ(connect_to((const char *const[]){"+OK\r\n", "-LOADING wait\r\n", NULL}, &c, &e), -EAGAIN);
 	CHECK_EQ(connect_to((const char *const[]){"+OK\r\n", "+PONG\r\n", "+OK\r\n", "$5\r\nhe", NULL}, &c, &e), -ECONNRESET);
 	CHECK_EQ(connect_to((const char *const[]){"+OK\r\n", "+PONG\r\n", "+OK\r\n", "", NULL}, &c, &e), -ETIMEDOUT);
