@@ -9,6 +9,7 @@
 #include "daemon/options.h"
 #include "daemon/storage.h"
 #include "redis/format.h"
+#include "redis/server.h"
 #include "redis/url.h"
 #include "util/clock.h"
 

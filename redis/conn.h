@@ -94,20 +94,4 @@ int rds_script_call(struct rds_conn *c, const struct rds_script *s, struct redis
 int rds_script_append(struct rds_conn *c, const struct rds_script *s, int nkeys, int argc, const char **argv,
 	const size_t *lens);
 
-/* What the checks of a server look at, from INFO (spec 2.1). */
-struct rds_server {
-	unsigned major, minor, patch;
-	bool aof, cluster, replica, loading;
-	unsigned replicas; /* connected to it */
-	uint64_t maxmemory;
-	char policy[32]; /* maxmemory_policy */
-	char run_id[48]; /* changes with a restart */
-};
-
-/* Pure; -EPROTO if the text has no redis_version. */
-int rds_server_parse(const char *info, size_t len, struct rds_server *out);
-/* Reads INFO; refuses Redis < 4.0 and Cluster (-ENOTSUP) and a replica (-EROFS); warns in the log when AOF is off; tries to
- * set maxmemory-policy noeviction, and warns when that fails and maxmemory is set. `out` may be NULL. */
-int rds_server_check(struct rds_conn *c, struct rds_server *out, struct errmsg *e);
-
 #endif

@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
-#include "redis/conn.h"
+#include "redis/server.h"
 
 static void classification(void)
 {
