@@ -57,8 +57,8 @@ struct obj_request {
 
 struct obj_store;
 
-/* Opens the store without touching the network; a malformed bucket URL or unknown storage gives -EINVAL/-ENOTSUP and
- * a message that names it. Copies the config. */
+/* Opens the store without touching the network and starts its threads (so a daemon forks first); a malformed bucket URL
+ * or unknown storage gives -EINVAL/-ENOTSUP and a message that names it. Copies the config. */
 int obj_store_open(const struct obj_config *cfg, struct obj_store **out, struct errmsg *e);
 /* Cancels what is queued, waits for what is in flight, frees. NULL-safe. */
 void obj_store_close(struct obj_store *st);

@@ -443,6 +443,9 @@ static int s3_create(struct backend *be, struct errmsg *e)
 		obj_wait_fini(&w);
 		if (err == -ENODEV || err == -ENOENT)
 			err = bucket_create(st, shard, e);
+		/* who may not list or create may still be allowed to put: the object that follows decides */
+		if (err == -EACCES || err == -EEXIST)
+			err = 0;
 	}
 	return err;
 }
@@ -482,6 +485,10 @@ static int keys_copy(struct store_s3 *st, const struct obj_config *cfg)
 	const char *access = cfg->access_key, *secret = cfg->secret_key, *token = cfg->session_token;
 	int err;
 
+	if ((!access || !*access) && strcmp(cfg->storage, "minio") == 0) {
+		access = getenv("MINIO_ACCESS_KEY");
+		secret = getenv("MINIO_SECRET_KEY");
+	}
 	if (!access || !*access) {
 		access = getenv("AWS_ACCESS_KEY_ID");
 		secret = getenv("AWS_SECRET_ACCESS_KEY");
