@@ -22,7 +22,7 @@ from core import BUILD, ROOT, CommandError, Skip, Test, Timeout, add, main, test
 from faults import DelayProxy, TcpFault  # noqa: F401
 from resp import Resp, RespError  # noqa: F401
 from servers import RedisServer, Swift, free_ports  # noqa: F401
-from volume import (FIXTURES, JFS, JFS_RECOVER, Mount, Stock, StockMount, Volume, fixture_scenario,  # noqa: F401
-                    parse_stats)
+from scenario import FIXTURES, fixture_scenario  # noqa: F401
+from volume import JFS, JFS_RECOVER, Mount, Stock, StockMount, Volume, parse_stats  # noqa: F401
 
 __all__ = [n for n in dir() if not n.startswith("_")]

@@ -85,7 +85,9 @@ def facts(ks, exact=False, leave_out=()):
                 out["entry " + path] = f"{TYPE_NAMES.get(kind, kind)} {labels.of(child)}"
     out.update(("entry " + path, labels.of(ino)) for path, ino in labels.trash.items())
     for ino, links in ks.parents.items():
-        out["links " + labels.of(ino)] = sorted((labels.of(p), n) for p, n in links.items() if n > 0)
+        links = sorted((labels.of(p), n) for p, n in links.items() if n > 0)
+        if links:
+            out["links " + labels.of(ino)] = links
     for ino, target in ks.targets.items():
         out["target " + labels.of(ino)] = name_text(target)
     for ino, table in ks.xattrs.items():

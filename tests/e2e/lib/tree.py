@@ -7,6 +7,7 @@ tree.py scan MOUNT FILE | tree.py compare A B
 targets as text like in keyspace.py. The virtual files of the root are left out. /.trash is there if it is not empty (of
 itself only the type). What cannot be read gets an "error".
 """
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,15 @@ def file_digest(path):
     return digest.hexdigest()
 
 
+def xattr_names(path):
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError as e:
+        if e.errno in (errno.ENODATA, errno.ENOTSUP):  # stock's hour directories; file systems without xattrs
+            return []
+        raise
+
+
 def describe(path):
     st = os.lstat(path)
     kind = KINDS[stat.S_IFMT(st.st_mode)]
@@ -42,7 +52,7 @@ def describe(path):
             out["target"] = name_text(os.readlink(path))
         elif kind == "file":
             out["sha256"] = file_digest(path)
-        names = os.listxattr(path, follow_symlinks=False)
+        names = xattr_names(path)
         if names:
             out["xattrs"] = {n: os.getxattr(path, n, follow_symlinks=False).hex() for n in sorted(names)}
     except OSError as e:

@@ -1,0 +1,70 @@
+"""The recorded scenarios of tests/golden/fixtures, run again on a mount, and the comparison with what stock left."""
+import json
+import os
+import sys
+
+import keycheck
+import keycompare
+import keyspace
+import op
+from core import ROOT
+
+FIXTURES = os.path.join(ROOT, "tests/golden/fixtures")
+# Facts of a keyspace that another client may hold otherwise, by scenario. Locks are left to the kernel by ours.
+FREE_FACTS = {"sustained": ("lock .*",)}
+
+
+def fixture_scenario(name):
+    with open(os.path.join(FIXTURES, name, "scenario.json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def names():
+    return sorted(n for n in os.listdir(FIXTURES) if os.path.isdir(os.path.join(FIXTURES, n)))
+
+
+def script(name, part="ops.sh"):
+    return os.path.join(FIXTURES, name, part)
+
+
+def calls_stock(name):
+    if not os.path.exists(script(name)):
+        return False
+    with open(script(name), encoding="utf-8") as f:
+        return "$JUICEFS" in f.read()
+
+
+def fixture_keyspace(name):
+    return keyspace.Keyspace(keyspace.read_file(os.path.join(FIXTURES, name, "keyspace.json")))
+
+
+def run_operations(t, name, folder, volume, timeout=120):
+    env = {"OP": f"{sys.executable} {os.path.join(ROOT, 'tests/e2e/lib/op.py')}", "WORK": t.folder("work"),
+           "META": volume.url() if volume else "", "BUCKET": volume.bucket if volume else "", "MNT": folder}
+    t.run("sh", "-eu", script(name), cwd=folder, env=env, timeout=timeout)
+
+
+def bucket_folder(name, volume):
+    """The bucket as the scenario wants it: below the volume's folder, for several shards with a %d."""
+    return os.path.join(volume.bucket, fixture_scenario(name).get("bucket", "").strip("/"), "")
+
+
+def assert_same_keyspace(name, ks, exact=False):
+    """The volume must hold what stock's holds, but for stock's own statistics errors (keycheck's notes)."""
+    recorded = fixture_keyspace(name)
+    labels = keycompare.Labels(recorded)
+    ignore = [f"dirDataLength {labels.of(i)}" for i in keycheck.check(recorded).noted]
+    lines = keycompare.differences(recorded, ks, exact=exact, ignore=[*ignore, *FREE_FACTS.get(name, ())])
+    assert not lines, f"{len(lines)} differences to the stock volume {name}:\n" + "\n".join(lines[:40])
+
+
+def make_objects(ks, bucket):
+    """Objects of a volume whose files were all made by `op.py many` (not kept as files: they are thousands)."""
+    for table in ks.entries.values():
+        for name, (_, ino) in table.items():
+            for record in ks.chunks.get((ino, 0), []):
+                for key, size in keyspace.object_names(ks.setting, record.id, record.size):
+                    path = keyspace.object_path(ks.setting, bucket, key)
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
+                    with open(path, "wb") as f:
+                        f.write(op.random_bytes(int(name[1:]), size))
