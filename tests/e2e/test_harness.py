@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """The test harness itself: servers, helpers, the checks and comparisons of keyspaces and trees, and the runner."""
+import email.utils
 import os
 import signal
 import struct
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import keycheck  # noqa: E402
@@ -83,6 +86,40 @@ def relays_reach_redis(t):
             raise AssertionError("an answer through a cut connection")
         except OSError:
             pass
+
+
+def forged_status(swift):
+    """The answer to a request signed with a wrong secret."""
+    headers = {"Authorization": f"AWS {swift.access}:bm90IGEgc2lnbmF0dXJl", "Date": email.utils.formatdate(usegmt=True)}
+    try:
+        urllib.request.urlopen(urllib.request.Request(swift.bucket_url("some-bucket"), headers=headers), timeout=20)
+        return 200
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
+@test(timeout=180, needs=("root", "swift"))
+def swift_refuses_forgeries_and_stops(t):
+    swift = Swift(t)
+    assert forged_status(swift) == 403, forged_status(swift)
+    swift.stop()
+    try:
+        forged_status(swift)
+        raise AssertionError("Swift answers after stop")
+    except urllib.error.URLError:
+        pass
+    swift.start()
+    assert forged_status(swift) == 403, forged_status(swift)
+
+
+@test(timeout=180, needs=("root", "swift", "jfs"))
+def volumes_are_formatted_in_folders_and_in_s3(t):
+    redis = RedisServer(t, password="s3cret")
+    local = Volume(t, redis, name="local").format("--block-size", "64")
+    assert local.check().setting["Bucket"] == local.bucket
+    assert os.listdir(os.path.join(local.bucket, "local"))
+    remote = Volume(t, redis, name="remote", db=1, s3=Swift(t)).format()
+    assert remote.check().setting["AccessKey"] == remote.s3.access
 
 
 @test()

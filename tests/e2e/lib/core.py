@@ -116,6 +116,14 @@ def descendants_of(pid):
     return found
 
 
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return [os.fsdecode(w) for w in f.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
 def kill_orphans(keep=()):
     """Kills and reaps every child of this process but those in `keep`, and what they leave behind."""
     end = time.monotonic() + 20
