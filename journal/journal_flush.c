@@ -25,7 +25,9 @@ static bool gen_due(struct journal *j, uint64_t now_ms)
 /* Called with the lock held: is there a reason to start a round now? */
 bool flush_due(struct journal *j, uint64_t now_ms)
 {
-	return j->frozen || gen_due(j, now_ms) || staging_dirty(j->staging) >= FLUSH_STAGED;
+	uint64_t staged = j->dirty_limit < FLUSH_STAGED ? j->dirty_limit : FLUSH_STAGED;
+
+	return j->frozen || gen_due(j, now_ms) || staging_dirty(j->staging) >= staged;
 }
 
 /* Waits until there is something to do. False: stop. */

@@ -3,12 +3,15 @@
 #define JFS_TESTS_JOURNAL_KIT_H
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "journal/journal.h"
 #include "tests/unit/unit.h"
+#include "util/fault.h"
 
 struct kit {
 	char dir[128], hot[128], cache[160];
@@ -155,6 +158,44 @@ static inline int kit_probe(struct kit *k, uint64_t id)
 	int err = view_probe(k->j, &key, &v, &n);
 	journal_unlock(k->j);
 	return err;
+}
+
+/* Runs fn in a child with these fault points, which cannot be taken back. The child must exit well, or, with `killed`,
+ * die of the fault. */
+static inline void kit_fork(struct kit *k, const char *fault, bool killed, void (*fn)(struct kit *k))
+{
+	pid_t pid = fork();
+	int status;
+
+	REQUIRE(pid >= 0);
+	if (pid == 0) {
+		unit_failures = 0;
+		if (fault)
+			setenv("JFS_FAULT", fault, 1);
+		fault_init();
+		fn(k);
+		_exit(unit_failures != 0);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	if (killed)
+		CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	else
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Stages bytes and commits a write of them as the whole of inode `ino`. */
+static inline uint64_t kit_write(struct kit *k, uint64_t ino, const void *data, size_t len, struct staged *s)
+{
+	uint64_t seq = 0;
+
+	REQUIRE(staging_append(journal_staging(k->j), data, len, s) == 0);
+	journal_lock(k->j);
+	struct extent_val e = {.kind = EXT_STAGED, .len = s->len, .born = journal_next_seq(k->j), .segment = s->segment,
+		.off = s->off, .run_off = s->off, .run_len = s->len, .sum = s->sum};
+	rec_put_extent(journal_begin(k->j, OP_WRITE), ino, 0, &e, IF_NEW);
+	CHECK_EQ(journal_commit(k->j, &seq), 0);
+	journal_unlock(k->j);
+	return seq;
 }
 
 #endif
