@@ -147,37 +147,44 @@ int fs_fallocate(struct fs *fs, const struct fs_cred *c, uint64_t ino, int mode,
 
 /* --- copy --- */
 
-/* Lays the span `e` (of the source) at `off` of the destination; *done: how much of it, less when the budget ran out. */
-static int copy_span(struct fs_op *op, uint64_t ino, const struct inode_val *v, const struct extent_val *e, uint64_t off,
-	uint32_t *done, unsigned *budget)
+/* Takes [off, end) of the destination away, in one go: a record must not trim the same extent twice. Returns how far it
+ * got in *end. */
+static int copy_clear(struct fs_op *op, uint64_t ino, uint64_t off, uint64_t *end, unsigned *budget)
 {
-	*done = 0;
-	while (*done < e->len && *budget) {
-		uint64_t at = off + *done, room = JFS_CHUNK_SIZE - (at & (JFS_CHUNK_SIZE - 1));
-		uint32_t chunk = (uint32_t)(at >> JFS_CHUNK_BITS), pos = (uint32_t)(at & (JFS_CHUNK_SIZE - 1));
-		uint32_t want = pos + (e->len - *done < room ? e->len - *done : (uint32_t)room), to = want;
-		int rc = e->kind == EXT_HOLE ? fs_op_zero(op, ino, v, chunk, pos, &to, budget) :
-					       fs_op_clear(op, ino, chunk, pos, &to, budget);
+	while (off < *end) {
+		uint64_t base = off & ~(JFS_CHUNK_SIZE - 1);
+		uint32_t want = *end - base < JFS_CHUNK_SIZE ? (uint32_t)(*end - base) : (uint32_t)JFS_CHUNK_SIZE, to = want;
+		int rc = fs_op_clear(op, ino, (uint32_t)(off >> JFS_CHUNK_BITS), (uint32_t)(off - base), &to, budget);
 
 		if (rc)
 			return rc;
-		if (e->kind == EXT_HOLE) {
-			if (to > pos)
-				rec_punch(op->r, ino, at, to - pos);
-		} else if (to > pos) {
-			struct extent_val copy = extent_slice(e, e->pos + *done, e->pos + *done + (to - pos));
-
-			copy.pos = pos;
-			copy.born = op->seq;
-			rec_put_extent(op->r, ino, chunk, &copy, IF_NEW | IF_COPY);
-			if (*budget)
-				(*budget)--;
-		}
-		*done += to - pos;
+		off = base + to;
 		if (to < want)
 			break;
 	}
+	*end = off < *end ? off : *end;
 	return 0;
+}
+
+/* Lays the first `len` bytes of span `e` (of the source) at `off` of the destination, where nothing is any more. */
+static void copy_span(struct fs_op *op, uint64_t ino, const struct inode_val *v, const struct extent_val *e, uint32_t len,
+	uint64_t off)
+{
+	for (uint32_t done = 0; done < len;) {
+		uint64_t at = off + done, room = JFS_CHUNK_SIZE - (at & (JFS_CHUNK_SIZE - 1));
+		uint32_t chunk = (uint32_t)(at >> JFS_CHUNK_BITS), n = len - done < room ? len - done : (uint32_t)room;
+		struct extent_val copy = extent_slice(e, e->pos + done, e->pos + done + n);
+
+		copy.pos = (uint32_t)(at & (JFS_CHUNK_SIZE - 1));
+		copy.born = op->seq;
+		if (e->kind != EXT_HOLE)
+			rec_put_extent(op->r, ino, chunk, &copy, IF_NEW | IF_COPY);
+		else if (!fs_chunk_known(op->fs, ino, v, chunk))
+			rec_put_extent(op->r, ino, chunk, &copy, 0);
+		if (e->kind == EXT_HOLE)
+			rec_punch(op->r, ino, at, n);
+		done += n;
+	}
 }
 
 static int copy_check(struct fs *fs, uint64_t in, const struct inode_val *vi, uint64_t off_in, uint64_t out,
@@ -212,7 +219,7 @@ static int copy_locked(struct fs *fs, const struct fs_cred *c, uint64_t in, uint
 	unsigned budget = FS_RECORD_KEYS;
 	struct inode_val vi, vo;
 	struct fs_op op;
-	uint32_t done;
+	uint64_t end = off_out;
 	int n, rc;
 
 	*copied = 0;
@@ -229,17 +236,19 @@ static int copy_locked(struct fs *fs, const struct fs_cred *c, uint64_t in, uint
 	n = fs_spans(fs, in, &vi, off_in, off_in + len, fs->spans, FS_RECORD_KEYS / 2, need);
 	if (n <= 0)
 		return n == -EAGAIN ? FS_NEED : n ? n : -EIO;
+	for (int i = 0; i < n; i++)
+		end += fs->spans[i].len;
 	fs_op_begin(&op, fs, OP_COPY_RANGE);
-	for (int i = 0; i < n && budget; i++) {
-		rc = copy_span(&op, out, &vo, &fs->spans[i], off_out + *copied, &done, &budget);
-		if (rc)
-			break;
-		*copied += done;
-		if (done < fs->spans[i].len)
-			break;
-	}
+	rc = copy_clear(&op, out, off_out, &end, &budget);
 	if (rc)
 		return rc;
+	for (int i = 0; i < n && off_out + *copied < end; i++) {
+		uint64_t left = end - off_out - *copied;
+		uint32_t take = fs->spans[i].len < left ? fs->spans[i].len : (uint32_t)left;
+
+		copy_span(&op, out, &vo, &fs->spans[i], take, off_out + *copied);
+		*copied += take;
+	}
 	if (off_out + *copied > vo.attr.length)
 		fs_op_set_length(&op, out, &vo, off_out + *copied);
 	fs_op_touch(&op, &vo, FS_MTIME | FS_CTIME);
