@@ -83,7 +83,7 @@ static int record_check(struct recovery *r, const void *rec, size_t len, char *w
 		if (i.kind != IT_PUT || i.key[0] != T_EXTENT)
 			continue;
 		if (key_parse_extent(i.key, i.klen, &ino, &chunk, &last) || extent_val_decode(i.val, i.vlen, &v)) {
-			snprintf(why, size, "damaged extent%s", about);
+			snprintf(why, size, "damaged extent%.160s", about);
 			return -EUCLEAN;
 		}
 		if (!(i.flags & IF_NEW) || (i.flags & IF_COPY) || v.kind != EXT_STAGED)
