@@ -1,0 +1,20 @@
+/* What the front needs from whoever can fetch metadata that is not here (redis/ implements it; a local-only mount has
+ * none). */
+#ifndef JFS_DAEMON_LOADER_H
+#define JFS_DAEMON_LOADER_H
+
+#include "daemon/fs.h"
+
+struct loader {
+	/* Resolves one need: after 0 the operation runs again from scratch. Blocks (network, replay catching up); called by
+	 * workers only, by many at once. 0; -errno for the caller of the operation: -EIO (what is there cannot be
+	 * understood, or cannot be reached any more), -ENOENT, -ESTALE, -EROFS (fenced). */
+	int (*load)(void *ctx, const struct fs_need *need);
+	/* The list of (ino, chunk) named an object that is gone: fetch it anew (a stock client compacted it). As load. */
+	int (*reload_chunk)(void *ctx, uint64_t ino, uint32_t chunk);
+	/* Closing down: every load that waits, and every later one, answers -EIO soon. */
+	void (*cancel)(void *ctx);
+	void *ctx;
+};
+
+#endif

@@ -1,0 +1,139 @@
+/* One request on its way through the front (internal to daemon/).
+ *
+ * An operation is a run() function which calls fs_*, and a send() function which makes the FUSE reply from what run()
+ * left in the request. run() may be called several times, each time from scratch:
+ *   0          done: answer now, or when the watermark that the mount's mode asks for has passed `seq`
+ *   -errno     answer that
+ *   FS_NEED    leave the thread, load r->need, run again        (r->need)
+ *   FS_ROOM    leave the thread, wait for room, run again
+ *   REQ_PARK   leave the thread, run again in a worker: it would block
+ * In a transport thread the request lies on the stack and its names and data in libfuse's buffer; when it leaves, it is
+ * copied whole. Only req_done replies, and only there does the sign of errors flip. */
+#ifndef JFS_DAEMON_REQ_H
+#define JFS_DAEMON_REQ_H
+
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/fs.h"
+#include "daemon/session.h"
+#include "daemon/stats.h"
+#include "daemon/worker.h"
+
+enum { REQ_PARK = 3 };
+
+struct req;
+struct virt;
+struct accesslog;
+struct transport;
+
+struct session {
+	struct session_config cfg;
+	struct fs *fs;
+	struct journal *journal;
+	const struct loader *loader;
+	const struct block_reader *reader;
+	struct stats *stats;
+	struct fuse_session *se;
+	struct transport *transport;
+	struct worker_pool *net, *room; /* who waits for the network; who waits for room */
+	struct virt *virt;
+	struct accesslog *alog;
+	double ttl; /* kernel cache time of names and attributes, seconds */
+	atomic_bool uncached; /* the lease is lost: ttl 0 */
+	bool mounted;
+	int gone_fd;
+	pthread_t waiter;
+	bool waiter_started;
+	/* Replies from callbacks against session_stop. */
+	pthread_mutex_t gate_lock;
+	pthread_cond_t gate_cond;
+	unsigned replying; /* gate_lock */
+	bool stopped;	   /* gate_lock */
+};
+
+struct op {
+	enum stats_opcode stat;
+	int (*run)(struct req *r);
+	int (*send)(struct req *r); /* fuse_reply_*'s result */
+	bool gives_entry;	    /* run() took a kernel reference of r->attr.ino: given back when the reply fails */
+};
+
+struct req {
+	struct worker_job job; /* first */
+	struct session *s;
+	fuse_req_t q;
+	const struct op *op;
+	int route;
+	bool on_heap, in_worker;
+	uint8_t why; /* in a worker: FS_NEED, FS_ROOM, REQ_PARK */
+	uint64_t started_ns;
+	struct fs_cred cred;
+
+	/* arguments; which ones count is the operation's business */
+	uint64_t ino, ino2, off, off2;
+	size_t size;
+	uint32_t mode, rdev;
+	int flags;
+	const char *name, *name2; /* NUL-terminated or NULL */
+	const void *data;	  /* data_len bytes */
+	size_t data_len;
+	struct fs_setattr set;
+	bool kill_suid;
+	bool flag; /* create: exclusive; readdir: plus; fsync: of a directory */
+
+	/* progress and result */
+	struct staged staged;
+	bool have_staged;
+	struct fs_need need;
+	struct fs_attr attr;
+	uint64_t seq;	   /* last record of a mutation; 0: nothing to wait for */
+	int hold;	   /* enum watermark to wait for in any mode (fsync), or -1 */
+	struct fs_statfs st;
+	const void *out;   /* reply bytes */
+	size_t out_len;
+	void *heap;	   /* owns `out` if it is not the thread's buffer */
+};
+
+/* Fills the common part. `op` is a static table. */
+void req_init(struct req *r, fuse_req_t q, const struct op *op);
+/* Runs it in this (transport) thread as far as that goes. `r` may be on the stack. */
+void req_start(struct req *r);
+/* Answers with err (0 or -errno) and releases; `r` is dead afterwards. Any thread. */
+void req_done(struct req *r, int err);
+/* Reply buffer of this thread, at least n bytes: valid until the next call in the thread. NULL: out of memory. */
+void *req_buffer(size_t n);
+
+/* Inode numbers as the kernel sees them (root is 1) against ours. */
+static inline uint64_t ino_in(const struct session *s, fuse_ino_t ino)
+{
+	return ino == FUSE_ROOT_ID ? s->cfg.root : ino;
+}
+static inline fuse_ino_t ino_out(const struct session *s, uint64_t ino)
+{
+	return ino == s->cfg.root ? FUSE_ROOT_ID : ino;
+}
+static inline struct session *req_session(fuse_req_t q)
+{
+	return fuse_req_userdata(q);
+}
+double session_ttl(const struct session *s);
+void attr_to_stat(const struct session *s, const struct fs_attr *a, struct stat *st);
+void attr_to_entry(const struct session *s, const struct fs_attr *a, struct fuse_entry_param *e);
+
+/* Senders that several operations use. */
+int send_entry(struct req *r);
+int send_attr(struct req *r);
+int send_ok(struct req *r);
+int send_out(struct req *r);
+
+/* Each family adds its handlers. */
+void ops_inode(struct fuse_lowlevel_ops *ops);
+void ops_name(struct fuse_lowlevel_ops *ops);
+void ops_dir(struct fuse_lowlevel_ops *ops);
+void ops_data(struct fuse_lowlevel_ops *ops, bool flush);
+void ops_xattr(struct fuse_lowlevel_ops *ops);
+
+#endif
