@@ -146,7 +146,8 @@ static int read_run(struct req *r)
 	r->out = buf;
 	r->out_len = done;
 	stats_read(r->s->stats, done);
-	fs_touch_atime(r->s->fs, r->ino);
+	if (!r->s->cfg.no_atime)
+		fs_touch_atime(r->s->fs, r->ino);
 	return 0;
 }
 

@@ -87,7 +87,8 @@ static int readdir_run(struct req *r)
 		r->out_len = f.used;
 		r->heap = f.inos; /* taken back if the reply fails */
 		r->off2 = f.n;
-		fs_touch_atime(r->s->fs, r->ino);
+		if (!r->s->cfg.no_atime)
+			fs_touch_atime(r->s->fs, r->ino);
 	} else {
 		free(f.inos);
 	}

@@ -1,0 +1,394 @@
+/* See appliance.h. So far the journal and the file system core: a mount with neither Redis nor S3 (--local-only, for
+ * tests). */
+#include "daemon/appliance.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "daemon/cache_dir.h"
+#include "daemon/fs.h"
+#include "daemon/session.h"
+#include "daemon/stats.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+struct appliance {
+	const struct mount_options *o;
+	char *cache; /* DIR/{UUID} */
+	char *mountpoint;
+	const char *name; /* of the volume */
+	struct journal *journal;
+	struct journal_report report;
+	struct fs *fs;
+	struct stats *stats;
+	struct session *session;
+	/* Lazy deletion: wakes at every flush. */
+	pthread_t reaper;
+	bool reaper_started;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool closing, kicked; /* lock */
+};
+
+/* --- .stats --- */
+static void source_journal(void *ctx, struct stats_text *t)
+{
+	struct appliance *a = ctx;
+	struct journal_figures f;
+	int64_t space = 0, inodes = 0;
+
+	journal_figures(a->journal, &f);
+	journal_lock(a->journal);
+	journal_stats(a->journal, &space, &inodes);
+	journal_unlock(a->journal);
+	stats_int(t, "used_space", NULL, space < 0 ? 0 : space);
+	stats_int(t, "used_inodes", NULL, inodes < 0 ? 0 : inodes);
+	stats_int(t, "journal_commits", NULL, (int64_t)f.commits);
+	stats_int(t, "journal_flushes", NULL, (int64_t)f.flushes);
+	stats_int(t, "journal_log_records", NULL, (int64_t)f.log_records);
+	stats_int(t, "journal_hot_bytes", NULL, (int64_t)f.hot_used);
+	stats_int(t, "journal_base_bytes", NULL, (int64_t)f.base_bytes);
+	stats_int(t, "journal_last_flush_us", NULL, (int64_t)f.last_flush_us);
+	stats_int(t, "staging_bytes", NULL, (int64_t)f.staging_bytes);
+	stats_int(t, "staging_dirty_bytes", NULL, (int64_t)f.staging_dirty);
+	stats_int(t, "durable_lag", NULL, (int64_t)journal_durable_lag_ms(a->journal));
+	stats_int(t, "sequence", "committed", (int64_t)journal_mark(a->journal, WM_COMMITTED));
+	stats_int(t, "sequence", "durable", (int64_t)journal_mark(a->journal, WM_DURABLE));
+	stats_int(t, "sequence", "uploaded", (int64_t)journal_mark(a->journal, WM_UPLOADED));
+	stats_int(t, "sequence", "applied", (int64_t)journal_mark(a->journal, WM_APPLIED));
+	stats_int(t, "sequence", "trim", (int64_t)journal_mark(a->journal, WM_TRIM));
+	stats_int(t, "journal_failed", NULL, journal_failed(a->journal));
+}
+
+/* What S3 has not confirmed. A local-only mount has nobody who would. */
+static void source_staging(void *ctx, struct stats_text *t)
+{
+	struct appliance *a = ctx;
+	struct journal_figures f;
+
+	journal_figures(a->journal, &f);
+	stats_int(t, "staging_blocks", NULL, f.staging_bytes ? 1 : 0);
+	stats_int(t, "staging_block_bytes", NULL, (int64_t)f.staging_bytes);
+	stats_int(t, "used_buffer_size_bytes", NULL, 0);
+	stats_int(t, "blockcache_hit_bytes", NULL, 0);
+	stats_int(t, "blockcache_write_bytes", NULL, 0);
+	stats_int(t, "object_request_data_bytes", "GET", 0);
+	stats_int(t, "object_request_data_bytes", "PUT", 0);
+	stats_hist(t, "meta_ops_durations_histogram_seconds", NULL, 0, 0);
+	stats_hist(t, "transaction_durations_histogram_seconds", NULL, 0, 0);
+}
+
+/* --- .config (spec 6.1); no CommPath: a stock mount would try to take the mount over --- */
+static int config_text(void *ctx, struct buf *out)
+{
+	struct appliance *a = ctx;
+	const struct mount_options *o = a->o;
+	const double forever = 1e18;
+	json_t *root = json_pack("{s:{s:s,s:i,s:b,s:s}, s:{s:s}, s:{s:s,s:b,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s}",
+		"Meta", "MountPoint", a->mountpoint, "Sid", 0, "ReadOnly", o->read_only, "Subdir", o->subdir ? o->subdir : "",
+		"Format", "Name", a->name,
+		"Chunk", "CacheDir", a->cache, "Writeback", o->writeback, "UploadDelay", (json_int_t)o->upload_delay_ns,
+		"BufferSize", (json_int_t)o->buffer_size,
+		"Version", JFS_VERSION, "Pid", (int)getpid(), "PPid", (int)getppid(), "AttrTimeout", (json_int_t)forever,
+		"EntryTimeout", (json_int_t)forever, "DirEntryTimeout", (json_int_t)forever, "Journal",
+		journal_cache_id(a->journal));
+	char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+
+	json_decref(root);
+	if (!text)
+		return -ENOMEM;
+	buf_puts(out, text);
+	buf_puts(out, "\n");
+	free(text);
+	return out->err;
+}
+
+/* --- lazy deletion in the background --- */
+static void notify(void *arg)
+{
+	struct appliance *a = arg;
+
+	pthread_mutex_lock(&a->lock);
+	a->kicked = true;
+	pthread_cond_signal(&a->cond);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void *reaper_main(void *arg)
+{
+	struct appliance *a = arg;
+	bool closing;
+
+	pthread_setname_np(pthread_self(), "jfs-reap");
+	for (;;) {
+		pthread_mutex_lock(&a->lock);
+		while (!a->kicked && !a->closing)
+			pthread_cond_wait(&a->cond, &a->lock);
+		a->kicked = false;
+		closing = a->closing;
+		pthread_mutex_unlock(&a->lock);
+		if (closing)
+			return NULL;
+		int r;
+
+		while ((r = fs_reap_step(a->fs)) == 1 || (r == FS_ROOM && journal_wait_room(a->journal) == 0)) {
+			pthread_mutex_lock(&a->lock);
+			closing = a->closing;
+			pthread_mutex_unlock(&a->lock);
+			if (closing)
+				return NULL;
+		}
+		if (r < 0 && r != -EROFS && r != -EIO)
+			log_warn("event=reap error=\"%s\"", strerror(-r));
+	}
+}
+
+/* --- local-only --- */
+static int make_root(struct journal *j)
+{
+	struct inode_val v = { .attr = { .type = JFS_DIR, .mode = 0777, .nlink = 2, .length = 4096, .parent = 1 },
+		.lflags = IL_DATA_LOCAL | IL_DIR_COMPLETE | IL_XATTR_COMPLETE };
+	struct inode_val have;
+	uint64_t seq;
+	int r;
+
+	journal_lock(j);
+	r = view_get_inode(j, JFS_ROOT_INODE, &have);
+	if (r == -ENOENT) {
+		v.attr.atime = v.attr.mtime = v.attr.ctime = clock_wall_sec();
+		v.seq = journal_next_seq(j);
+		rec_put_inode(journal_begin(j, OP_LOAD), JFS_ROOT_INODE, &v, IF_NEW);
+		r = journal_commit(j, &seq);
+	}
+	journal_unlock(j);
+	return r;
+}
+
+/* Numbers that no earlier life can have used: creation is slower than 2^20 inodes a millisecond. */
+static void give_ids(struct fs *fs)
+{
+	uint64_t first = (clock_wall_ns() / 1000000) << 20;
+
+	fs_add_ids(fs, first, first + (1ull << 40));
+}
+
+static int open_local(struct appliance *a, struct errmsg *e)
+{
+	int r = make_root(a->journal);
+
+	if (r)
+		return errmsg_set(e, r, "%s: cannot make the root directory: %s", a->cache, strerror(-r));
+	give_ids(a->fs);
+	return 0;
+}
+
+/* --- opening --- */
+static int open_journal(struct appliance *a, const char *uuid, struct errmsg *e)
+{
+	const struct mount_options *o = a->o;
+	struct journal_config jc = { .cache_dir = a->cache, .hot_dir = o->hot_dir, .uuid = uuid,
+		.sync_interval_ms = (uint32_t)(o->sync_interval_ns / 1000000), .dirty_limit = o->dirty_limit,
+		.hot_size = o->hot_size, .allow_any_fs = o->allow_any_fs };
+	int r;
+
+	if (jc.sync_interval_ms == 0)
+		jc.sync_interval_ms = 1;
+	if (jc.dirty_limit == 0)
+		jc.dirty_limit = 256ull << 20;
+	r = cache_dir_make(o->cache_dir, uuid, &a->cache, e);
+	if (r)
+		return r;
+	jc.cache_dir = a->cache;
+	r = journal_open(&jc, &a->journal, &a->report, e);
+	while (r == -EBUSY && cache_dir_wait(a->cache, e) == 0)
+		r = journal_open(&jc, &a->journal, &a->report, e);
+	if (r)
+		return r;
+	log_info("event=journal_open cache=\"%s\" fresh=%d clean=%d power_cut=%d recovered=%llu dropped=%llu", a->cache,
+		a->report.fresh, a->report.clean, a->report.power_cut, (unsigned long long)a->report.recovered,
+		(unsigned long long)a->report.dropped);
+	if (a->report.power_cut)
+		log_warn("event=power_cut note=\"the host lost power or the hot directory: the state before the last sync is kept\"");
+	if (a->report.dropped)
+		log_error("event=damage dropped=%llu first=\"%s\" note=\"see %s/setaside and jfs-recover check\"",
+			(unsigned long long)a->report.dropped, a->report.first_bad, a->cache);
+	return 0;
+}
+
+static int open_fs(struct appliance *a, struct errmsg *e)
+{
+	struct fs_config fc = { .strict_atime = a->o->strict_atime, .read_only = a->o->read_only };
+	int r = fs_new(a->journal, &fc, &a->fs);
+
+	if (r)
+		return errmsg_set(e, r, "%s: cannot open the view: %s", a->cache, strerror(-r));
+	return 0;
+}
+
+int appliance_open(const struct mount_options *o, struct appliance **out, struct errmsg *e)
+{
+	struct appliance *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (!a)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	a->o = o;
+	a->name = "local";
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->cond, NULL);
+	a->stats = stats_new();
+	if (!a->stats)
+		r = errmsg_set(e, -ENOMEM, "out of memory");
+	else if (!o->local_only)
+		r = errmsg_set(e, -ENOTSUP, "only --local-only mounts are possible yet");
+	else
+		r = 0;
+	if (r == 0)
+		r = open_journal(a, "local-only", e);
+	if (r == 0)
+		r = open_fs(a, e);
+	if (r == 0)
+		r = open_local(a, e);
+	if (r == 0) {
+		r = fs_reap_orphans(a->fs);
+		if (r)
+			errmsg_set(e, r, "%s: cannot clean up unlinked files: %s", a->cache, strerror(-r));
+	}
+	if (r == 0) {
+		journal_set_notify(a->journal, notify, a);
+		r = -pthread_create(&a->reaper, NULL, reaper_main, a);
+		a->reaper_started = r == 0;
+		if (r)
+			errmsg_set(e, r, "cannot start a thread: %s", strerror(-r));
+	}
+	if (r) {
+		appliance_close(a);
+		return r;
+	}
+	stats_register(a->stats, source_journal, a);
+	stats_register(a->stats, source_staging, a);
+	*out = a;
+	return 0;
+}
+
+int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *e)
+{
+	const struct mount_options *o = a->o;
+	char fsname[256];
+	struct session_config sc = { .fsname = fsname, .read_only = o->read_only, .allow_other = o->allow_other,
+		.strict = o->strict, .no_atime = o->no_atime, .threads = (unsigned)o->threads, .config_text = config_text,
+		.ctx = a };
+
+	snprintf(fsname, sizeof(fsname), "JuiceFS:%s", a->name);
+	a->mountpoint = strdup(mountpoint);
+	if (!a->mountpoint)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	sc.mountpoint = a->mountpoint;
+	sc.fuse_options = buf_cstr((struct buf *)&o->kernel_options);
+	cache_dir_note(a->cache, a->mountpoint);
+	return session_open(&sc, a->fs, NULL, NULL, a->stats, &a->session, e);
+}
+
+void appliance_block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/* One signal out of the descriptor: unmount; a second one stops waiting for the users of a busy mount. True: go. */
+static bool on_signal(struct appliance *a, int fd, unsigned *seen)
+{
+	struct signalfd_siginfo si;
+
+	if (read(fd, &si, sizeof(si)) != sizeof(si))
+		return false;
+	log_info("event=signal number=%u", si.ssi_signo);
+	int r = session_unmount(a->session);
+
+	if (r && r != -EBUSY)
+		log_warn("event=unmount error=\"%s\"", strerror(-r));
+	/* Programs that still use a detached mount find it dead: the daemon was told to end. */
+	return r != 0 || ++*seen > 1;
+}
+
+void appliance_run(struct appliance *a)
+{
+	unsigned seen = 0;
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0) {
+		log_warn("event=signalfd error=\"%s\"", strerror(errno));
+		session_wait(a->session);
+		return;
+	}
+	for (;;) {
+		struct pollfd p[2] = { { .fd = session_gone_fd(a->session), .events = POLLIN },
+			{ .fd = fd, .events = POLLIN } };
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (p[0].revents)
+			break;
+		if (p[1].revents && on_signal(a, fd, &seen))
+			break;
+	}
+	close(fd);
+}
+
+static void reaper_stop(struct appliance *a)
+{
+	if (!a->reaper_started)
+		return;
+	journal_set_notify(a->journal, NULL, NULL);
+	pthread_mutex_lock(&a->lock);
+	a->closing = true;
+	pthread_cond_signal(&a->cond);
+	pthread_mutex_unlock(&a->lock);
+	pthread_join(a->reaper, NULL);
+}
+
+int appliance_close(struct appliance *a)
+{
+	int r = 0;
+
+	if (!a)
+		return 0;
+	if (a->session)
+		session_stop(a->session);
+	reaper_stop(a);
+	/* Answers whoever waits for a watermark; they look at the session, not at fs. */
+	if (a->journal) {
+		r = journal_close(a->journal);
+		if (r)
+			log_error("event=journal_close error=\"%s\"", strerror(-r));
+	}
+	session_free(a->session);
+	fs_free(a->fs);
+	stats_free(a->stats);
+	pthread_cond_destroy(&a->cond);
+	pthread_mutex_destroy(&a->lock);
+	free(a->mountpoint);
+	free(a->cache);
+	free(a);
+	return r;
+}

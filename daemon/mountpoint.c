@@ -1,0 +1,143 @@
+/* See mountpoint.h. */
+#include "daemon/mountpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "daemon/mountinfo.h"
+#include "util/clock.h"
+
+static bool is_dead(int err)
+{
+	return err == ENOTCONN || err == ECONNABORTED || err == EIO || err == ESHUTDOWN;
+}
+
+static int is_empty(const char *path)
+{
+	DIR *d = opendir(path);
+	struct dirent *de;
+	int empty = 1;
+
+	if (!d)
+		return -errno;
+	while (empty && (de = readdir(d)) != NULL)
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+			empty = 0;
+	closedir(d);
+	return empty;
+}
+
+/* Detaches dead mounts of ours, however many lie on top of each other. Leaves errno-like state in *st_err. */
+static int detach_dead(const char *path, struct stat *st, struct errmsg *e)
+{
+	struct mount_entry m;
+
+	while (stat(path, st) != 0) {
+		int err = errno;
+
+		if (err == ENOENT)
+			return errmsg_set(e, -err, "mount point %s does not exist: make it with mkdir", path);
+		if (!is_dead(err) || mountinfo_find(path, &m) != 1 || strcmp(m.type, "fuse.jfs") != 0)
+			return errmsg_set(e, -err, "mount point %s cannot be used: %s", path, strerror(err));
+		if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+			return errmsg_set(e, -errno, "mount point %s is dead and cannot be detached: %s", path,
+				strerror(errno));
+	}
+	return 0;
+}
+
+int mountpoint_prepare(const char *path, bool any, char out[PATH_MAX], struct errmsg *e)
+{
+	char full[PATH_MAX];
+	struct mount_entry m;
+	struct stat st;
+	int r = mountinfo_resolve(path, full);
+
+	if (r)
+		return errmsg_set(e, r, "mount point %s cannot be used: %s", path, strerror(-r));
+	r = detach_dead(full, &st, e);
+	if (r)
+		return r;
+	/* The last component may be a symbolic link. */
+	if (!realpath(full, out))
+		return errmsg_set(e, -errno, "mount point %s cannot be used: %s", path, strerror(errno));
+	r = detach_dead(out, &st, e);
+	if (r)
+		return r;
+	if (!S_ISDIR(st.st_mode))
+		return errmsg_set(e, -ENOTDIR, "mount point %s is not a directory", out);
+	if (mountinfo_find(out, &m) == 1 && strncmp(m.type, "fuse", 4) == 0)
+		return errmsg_set(e, -EBUSY, "mount point %s is busy: %s is mounted there; unmount it first", out, m.source);
+	r = any ? 1 : is_empty(out);
+	if (r < 0)
+		return errmsg_set(e, r, "mount point %s cannot be read: %s", out, strerror(-r));
+	if (r == 0)
+		return errmsg_set(e, -ENOTEMPTY, "mount point %s is not empty: use an empty directory, or --force", out);
+	return 0;
+}
+
+int mountpoint_answers(const char *path, struct errmsg *e)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return errmsg_set(e, -errno, "mounted on %s, but it does not answer: %s", path, strerror(errno));
+	if (st.st_ino != 1)
+		return errmsg_set(e, -EIO, "nothing is mounted on %s any more: see the log", path);
+	return 0;
+}
+
+pid_t mountpoint_daemon(const char *point)
+{
+	char path[PATH_MAX];
+	json_error_t je;
+	json_t *root;
+	pid_t pid;
+
+	if (snprintf(path, sizeof(path), "%s/.config", point) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	root = json_load_file(path, 0, &je);
+	if (!root)
+		return -ENODATA;
+	pid = (pid_t)json_integer_value(json_object_get(root, "Pid"));
+	json_decref(root);
+	return pid > 0 ? pid : -ENODATA;
+}
+
+int process_wait(pid_t pid, int ms)
+{
+	uint64_t end = clock_mono_ms() + (uint64_t)(ms < 0 ? 0 : ms);
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int r = 0;
+
+	if (fd < 0)
+		return errno == ESRCH ? 0 : -errno;
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		uint64_t now = clock_mono_ms();
+		int left = ms < 0 ? -1 : now >= end ? 0 : (int)(end - now);
+		int n = poll(&p, 1, left);
+
+		if (n > 0)
+			break;
+		if (n == 0) {
+			r = -ETIMEDOUT;
+			break;
+		}
+		if (errno != EINTR) {
+			r = -errno;
+			break;
+		}
+	}
+	close(fd);
+	return r;
+}
