@@ -36,12 +36,18 @@ static int is_empty(const char *path)
 	return empty;
 }
 
-/* Detaches dead mounts of ours, however many lie on top of each other. Leaves errno-like state in *st_err. */
-static int detach_dead(const char *path, struct stat *st, struct errmsg *e)
+/* stat, but asking the file system itself: the kernel remembers attributes of a dead mount for ever. */
+static int ask(const char *path, struct statx *st)
+{
+	return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, st);
+}
+
+/* Detaches dead mounts of ours, however many lie on top of each other. */
+static int detach_dead(const char *path, struct statx *st, struct errmsg *e)
 {
 	struct mount_entry m;
 
-	while (stat(path, st) != 0) {
+	while (ask(path, st) != 0) {
 		int err = errno;
 
 		if (err == ENOENT)
@@ -59,7 +65,7 @@ int mountpoint_prepare(const char *path, bool any, char out[PATH_MAX], struct er
 {
 	char full[PATH_MAX];
 	struct mount_entry m;
-	struct stat st;
+	struct statx st;
 	int r = mountinfo_resolve(path, full);
 
 	if (r)
@@ -73,7 +79,7 @@ int mountpoint_prepare(const char *path, bool any, char out[PATH_MAX], struct er
 	r = detach_dead(out, &st, e);
 	if (r)
 		return r;
-	if (!S_ISDIR(st.st_mode))
+	if (!S_ISDIR(st.stx_mode))
 		return errmsg_set(e, -ENOTDIR, "mount point %s is not a directory", out);
 	if (mountinfo_find(out, &m) == 1 && strncmp(m.type, "fuse", 4) == 0)
 		return errmsg_set(e, -EBUSY, "mount point %s is busy: %s is mounted there; unmount it first", out, m.source);
@@ -87,11 +93,11 @@ int mountpoint_prepare(const char *path, bool any, char out[PATH_MAX], struct er
 
 int mountpoint_answers(const char *path, struct errmsg *e)
 {
-	struct stat st;
+	struct statx st;
 
-	if (stat(path, &st) != 0)
+	if (ask(path, &st) != 0)
 		return errmsg_set(e, -errno, "mounted on %s, but it does not answer: %s", path, strerror(errno));
-	if (st.st_ino != 1)
+	if (st.stx_ino != 1)
 		return errmsg_set(e, -EIO, "nothing is mounted on %s any more: see the log", path);
 	return 0;
 }

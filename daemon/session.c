@@ -76,7 +76,8 @@ static void fuse_log_line(enum fuse_log_level level, const char *fmt, va_list ap
 
 static int options_text(const struct session_config *cfg, struct buf *b)
 {
-	buf_printf(b, "subtype=jfs,default_permissions");
+	/* libfuse's own default is nosuid,nodev; what the user says comes behind and wins. */
+	buf_printf(b, "subtype=jfs,default_permissions%s", geteuid() == 0 ? ",suid,dev" : "");
 	if (cfg->allow_other)
 		buf_printf(b, ",allow_other");
 	if (cfg->read_only)
