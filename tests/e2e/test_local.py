@@ -294,7 +294,7 @@ def build_tools_work(t):
     write(os.path.join(source, "Makefile"), b"prog: $(patsubst %.c,%.o,$(wildcard *.c))\n\tcc -o $@ $^\n")
     t.run("sh", "-ec", f"tar -C {source} -cf - . | tar -xf - -C {m.dir}; cd {m.dir}; make -s -j4; test $(./prog) = 435; "
           "git init -q .; git config user.email a@b; git config user.name n; git add .; git commit -qm one; "
-          "echo '/* */' >> main.c; git commit -qam two; git checkout -q HEAD~1; git fsck --strict; git status --short; "
+          "echo '/* */' >> main.c; git commit -qam two; git checkout -q HEAD~1; make -s; git fsck --strict; git status --short; "
           f"git gc -q; tar -cf {t.path('out.tar')} .; diff -r {source} . -x .git -x '*.o' -x prog",
           env={"GIT_CONFIG_GLOBAL": "/dev/null", "HOME": t.dir})
     m.remount()
