@@ -63,6 +63,8 @@ static int rename_check(struct fs *fs, const struct fs_cred *c, struct side *s, 
 		return -EEXIST;
 	if (fs->cfg.read_only)
 		return -EROFS;
+	if (d->exists && s->ino == d->ino)
+		return 0; /* one name, or two of one inode: nothing will be done */
 	if (d->dir.attr.nlink == 0)
 		return -ENOENT;
 	if (s->type == JFS_DIR && s->parent != d->parent)
@@ -155,7 +157,7 @@ static int rename_locked(struct fs *fs, const struct fs_cred *c, struct side *s,
 		rc = rename_check(fs, c, s, d, flags, need);
 	if (rc)
 		return rc;
-	if (d->exists && s->ino == d->ino) { /* two names of one inode, or one name: nothing to do */
+	if (d->exists && s->ino == d->ino) {
 		*seq = s->v.seq;
 		return 0;
 	}
