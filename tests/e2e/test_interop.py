@@ -172,7 +172,7 @@ def stock_compacts_what_we_read_then(t):
 def stock_restores_from_our_trash(t):
     d = Drained(t, histories=("small",), trash_days=1)
     d.mount.mount()
-    for name in ("one", "large", "append"):
+    for name in ("one", "large", "kb"):
         os.unlink(d.mount.path("small/d", name))
     d.drain_again()
     hours = sorted(n.decode() for n in d.volume.keyspace().entries[keycompare.TRASH])
@@ -182,7 +182,7 @@ def stock_restores_from_our_trash(t):
     d.volume.check()
     m = d.fresh_mount()
     seen = tree.scan(m.dir)
-    for name in ("one", "large", "append"):
+    for name in ("one", "large", "kb"):
         path = f"/small/d/{name}"
         assert seen[path]["sha256"] == d.tree[path]["sha256"], f"{path} is not what was deleted"
     m.umount(flush=True)

@@ -1,4 +1,5 @@
 """Servers for tests: a real redis-server, and Swift with its S3 interface. Loopback only, stopped with the test."""
+import contextlib
 import os
 import secrets
 import signal
@@ -9,21 +10,14 @@ from resp import Resp, RespError
 
 
 def free_ports(count=1):
-    """The first of `count` consecutive TCP ports that are free on the loopback right now."""
+    """The first of `count` consecutive TCP ports that are free on the loopback right now. Below the range from which the
+    kernel takes the ports of outgoing connections, so that a server which restarts finds its port free."""
     while True:
-        held = []
-        try:
-            first = socket.create_server(("127.0.0.1", 0))
-            held.append(first)
-            port = first.getsockname()[1]
-            for extra in range(1, count):
-                held.append(socket.create_server(("127.0.0.1", port + extra)))
+        port = secrets.choice(range(15000, 32000))
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for n in range(port, port + count):
+                held.enter_context(socket.create_server(("127.0.0.1", n)))
             return port
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for s in held:
-                s.close()
 
 
 class RedisServer:
