@@ -1,0 +1,386 @@
+#include "daemon/redis_loader.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "redis/load.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+#define RETRY_MS 200 /* between two tries while Redis is away or behind */
+
+struct flight {
+	struct flight *next;
+	enum fs_need_kind kind;
+	uint64_t ino;
+	uint32_t chunk;
+	bool reload;
+	unsigned waiting;
+	bool done;
+	int rc;
+};
+
+struct idle {
+	struct idle *next;
+	struct rds_conn *conn;
+};
+
+struct redis_loader {
+	struct rds_url url;
+	struct fs *fs;
+	redis_loader_ids_fn *ids;
+	void *ctx;
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* CLOCK_MONOTONIC */
+	/* under lock: */
+	struct flight *flights;
+	struct idle *idle;
+	bool cancelled;
+	long long last_log;
+};
+
+int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_fn *ids, void *ctx, struct redis_loader **out)
+{
+	struct redis_loader *l = calloc(1, sizeof(*l));
+	pthread_condattr_t attr;
+
+	if (!l)
+		return -ENOMEM;
+	l->url = *url;
+	l->fs = fs;
+	l->ids = ids;
+	l->ctx = ctx;
+	pthread_mutex_init(&l->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&l->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	*out = l;
+	return 0;
+}
+
+void redis_loader_free(struct redis_loader *l)
+{
+	if (!l)
+		return;
+	while (l->idle) {
+		struct idle *i = l->idle;
+
+		l->idle = i->next;
+		rds_conn_free(i->conn);
+		free(i);
+	}
+	pthread_cond_destroy(&l->changed);
+	pthread_mutex_destroy(&l->lock);
+	explicit_bzero(&l->url, sizeof(l->url));
+	free(l);
+}
+
+static void loader_cancel(void *ctx)
+{
+	struct redis_loader *l = ctx;
+
+	pthread_mutex_lock(&l->lock);
+	l->cancelled = true;
+	pthread_cond_broadcast(&l->changed);
+	pthread_mutex_unlock(&l->lock);
+}
+
+static bool is_cancelled(struct redis_loader *l)
+{
+	pthread_mutex_lock(&l->lock);
+	bool c = l->cancelled;
+	pthread_mutex_unlock(&l->lock);
+	return c;
+}
+
+/* Waits before the next try; ends early when cancelled. */
+static void pause_before_retry(struct redis_loader *l)
+{
+	struct timespec until = clock_mono_after_ms(RETRY_MS);
+
+	pthread_mutex_lock(&l->lock);
+	while (!l->cancelled && pthread_cond_timedwait(&l->changed, &l->lock, &until) == 0)
+		;
+	pthread_mutex_unlock(&l->lock);
+}
+
+static struct rds_conn *conn_take(struct redis_loader *l, int *rc, struct errmsg *e)
+{
+	struct rds_conn *c = NULL;
+
+	pthread_mutex_lock(&l->lock);
+	struct idle *i = l->idle;
+	if (i)
+		l->idle = i->next;
+	pthread_mutex_unlock(&l->lock);
+	if (i) {
+		c = i->conn;
+		free(i);
+		*rc = rds_conn_ok(c) ? 0 : rds_reconnect(c, e);
+	} else {
+		*rc = rds_conn_new(&l->url, &c, e);
+	}
+	if (*rc) {
+		rds_conn_free(c);
+		return NULL;
+	}
+	return c;
+}
+
+static void conn_give(struct redis_loader *l, struct rds_conn *c)
+{
+	struct idle *i = rds_conn_ok(c) && rds_conn_pending(c) == 0 ? malloc(sizeof(*i)) : NULL;
+
+	if (!i) {
+		rds_conn_free(c);
+		return;
+	}
+	i->conn = c;
+	pthread_mutex_lock(&l->lock);
+	i->next = l->idle;
+	l->idle = i;
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Asks Redis for one thing. */
+static int ask(struct rds_conn *c, const struct flight *f, struct rds_loaded *a, struct errmsg *e)
+{
+	switch (f->kind) {
+	case NEED_DIR:
+		return rds_load_dir(c, f->ino, a, e);
+	case NEED_INODE:
+		return rds_load_inode(c, f->ino, a, e);
+	case NEED_CHUNK:
+		return rds_load_chunk(c, f->ino, f->chunk, a, e);
+	case NEED_XATTR:
+		return rds_load_xattrs(c, f->ino, a, e);
+	case NEED_SYMLINK:
+		return rds_load_symlink(c, f->ino, a, e);
+	default:
+		return errmsg_set(e, -EINVAL, "nothing that Redis could answer");
+	}
+}
+
+static int insert_dir(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
+{
+	struct fs_loaded_entry *v = calloc(a->n + 1, sizeof(*v));
+	int rc = 0;
+
+	if (!v)
+		return -ENOMEM;
+	for (size_t i = 0; i < a->n; i++)
+		v[i] = (struct fs_loaded_entry){.name = a->entries[i].name.p, .name_len = a->entries[i].name.n,
+			.type = a->entries[i].type, .ino = a->entries[i].ino, .record = a->entries[i].record.p,
+			.record_len = a->entries[i].record.n};
+	if (a->value.p)
+		rc = fs_insert_inode(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n);
+	if (!rc)
+		rc = fs_insert_dir(l->fs, a->pos.seq, f->ino, v, a->n);
+	free(v);
+	return rc;
+}
+
+static int insert_xattrs(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
+{
+	struct fs_loaded_xattr *v = calloc(a->n + 1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	for (size_t i = 0; i < a->n; i++)
+		v[i] = (struct fs_loaded_xattr){.name = a->pairs[i].name.p, .val = a->pairs[i].val.p, .name_len = a->pairs[i].name.n,
+			.val_len = a->pairs[i].val.n};
+	int rc = fs_insert_xattrs(l->fs, a->pos.seq, f->ino, v, a->n);
+	free(v);
+	return rc;
+}
+
+/* Puts the answer into the view. -ENOENT: the thing does not exist. */
+static int insert(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
+{
+	switch (f->kind) {
+	case NEED_DIR:
+		return insert_dir(l, f, a);
+	case NEED_INODE:
+		return a->value.p ? fs_insert_inode(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n) : -ENOENT;
+	case NEED_CHUNK:
+		return (f->reload ? fs_reload_chunk : fs_insert_chunk)(l->fs, a->pos.seq, f->ino, f->chunk, a->value.p, a->n);
+	case NEED_XATTR:
+		return insert_xattrs(l, f, a);
+	case NEED_SYMLINK:
+		return a->value.p ? fs_insert_symlink(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n) : -EIO;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int insert_with_room(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
+{
+	int rc;
+
+	while ((rc = insert(l, f, a)) == FS_ROOM) {
+		rc = journal_wait_room(fs_journal(l->fs));
+		if (rc)
+			return rc;
+	}
+	return rc;
+}
+
+/* Network trouble passes; what is there but cannot be understood does not. */
+static bool passes(int rc)
+{
+	return rds_err_is_fatal(rc) || rc == -EAGAIN || rc == -EBUSY || rc == -ESTALE || rc == -EHOSTUNREACH ||
+		rc == -ECONNREFUSED || rc == -EHOSTDOWN || rc == -ENOENT;
+}
+
+static int fly(struct redis_loader *l, const struct flight *f)
+{
+	for (;;) {
+		struct rds_loaded a;
+		struct errmsg e = {""};
+		int rc, inserted = 1;
+
+		if (is_cancelled(l))
+			return -EIO;
+		struct rds_conn *c = conn_take(l, &rc, &e);
+		if (c) {
+			rds_loaded_init(&a);
+			rc = ask(c, f, &a, &e);
+			if (!rc)
+				inserted = insert_with_room(l, f, &a);
+			rds_loaded_free(&a);
+			conn_give(l, c);
+			if (!rc && inserted != -ESTALE)
+				return inserted;
+		}
+		if (rc && !passes(rc)) {
+			log_error("what=\"cannot load metadata\" inode=%llu kind=%d err=%d detail=\"%s\"", (unsigned long long)f->ino,
+				(int)f->kind, rc, e.text);
+			return -EIO;
+		}
+		if (log_ratelimit(&l->last_log, 10000))
+			log_warn("what=\"waiting for Redis to load metadata\" inode=%llu err=%d detail=\"%s\"",
+				(unsigned long long)f->ino, rc, rc ? e.text : "Redis is behind what was applied");
+		pause_before_retry(l);
+	}
+}
+
+/* Joins a load of the same thing or makes it. */
+static int load(struct redis_loader *l, enum fs_need_kind kind, uint64_t ino, uint32_t chunk, bool reload)
+{
+	struct flight *f, **p;
+	int rc;
+
+	pthread_mutex_lock(&l->lock);
+	for (f = l->flights; f; f = f->next)
+		if (f->kind == kind && f->ino == ino && f->chunk == chunk && f->reload == reload)
+			break;
+	if (f) {
+		f->waiting++;
+		while (!f->done)
+			pthread_cond_wait(&l->changed, &l->lock);
+		rc = f->rc;
+		if (--f->waiting == 0)
+			free(f);
+		pthread_mutex_unlock(&l->lock);
+		return rc;
+	}
+	f = calloc(1, sizeof(*f));
+	if (!f) {
+		pthread_mutex_unlock(&l->lock);
+		return -ENOMEM;
+	}
+	*f = (struct flight){.next = l->flights, .kind = kind, .ino = ino, .chunk = chunk, .reload = reload};
+	l->flights = f;
+	pthread_mutex_unlock(&l->lock);
+
+	rc = fly(l, f);
+
+	pthread_mutex_lock(&l->lock);
+	for (p = &l->flights; *p != f; p = &(*p)->next)
+		;
+	*p = f->next;
+	f->done = true;
+	f->rc = rc;
+	if (f->waiting == 0)
+		free(f);
+	else
+		pthread_cond_broadcast(&l->changed);
+	pthread_mutex_unlock(&l->lock);
+	return rc;
+}
+
+static int loader_load(void *ctx, const struct fs_need *need)
+{
+	struct redis_loader *l = ctx;
+
+	if (need->kind == NEED_INODE_IDS)
+		return is_cancelled(l) ? -EIO : l->ids(l->ctx);
+	if (need->kind == NEED_TRASH)
+		return -EPERM;
+	return load(l, need->kind, need->ino, need->kind == NEED_CHUNK ? need->chunk : 0, false);
+}
+
+static int loader_reload_chunk(void *ctx, uint64_t ino, uint32_t chunk)
+{
+	return load(ctx, NEED_CHUNK, ino, chunk, true);
+}
+
+void redis_loader_iface(struct redis_loader *l, struct loader *out)
+{
+	*out = (struct loader){.load = loader_load, .reload_chunk = loader_reload_chunk, .cancel = loader_cancel, .ctx = l};
+}
+
+/* --- prime --- */
+
+struct dirs {
+	uint64_t *ino;
+	size_t n, room;
+	int rc;
+};
+
+static int collect_dir(void *arg, const struct fs_dirent *d)
+{
+	struct dirs *q = arg;
+
+	if (d->type != JFS_DIR || d->cookie <= 2)
+		return 0;
+	if (q->n == q->room) {
+		size_t room = q->room ? q->room * 2 : 256;
+		uint64_t *p = realloc(q->ino, room * sizeof(*p));
+
+		if (!p)
+			return q->rc = -ENOMEM;
+		q->ino = p;
+		q->room = room;
+	}
+	q->ino[q->n++] = d->ino;
+	return 0;
+}
+
+int redis_loader_prime(struct redis_loader *l, uint64_t root)
+{
+	struct dirs q = {0};
+	struct fs_need need;
+	struct fs_dirent first = {.ino = root, .type = JFS_DIR, .cookie = 16};
+
+	collect_dir(&q, &first);
+	while (!q.rc && q.n > 0) {
+		size_t at = q.n - 1;
+		uint64_t ino = q.ino[at];
+		int rc = fs_readdir(l->fs, ino, 0, false, collect_dir, &q, &need);
+
+		if (rc == FS_NEED) {
+			q.rc = loader_load(l, &need);
+			continue;
+		}
+		if (rc < 0 && !q.rc)
+			q.rc = rc;
+		if (!q.rc)
+			q.ino[at] = q.ino[--q.n]; /* done; its sub-directories were put behind it */
+	}
+	free(q.ino);
+	return q.rc;
+}

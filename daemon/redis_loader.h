@@ -1,0 +1,25 @@
+/* The loader of a mount with Redis: resolves what operations need (daemon/loader.h) over a few connections of its own.
+ *
+ * One load is in flight per thing; whoever asks for the same waits for it. An answer that is older than what we have
+ * applied (Redis fell back) is dropped and asked for again until replay has caught up. A Redis that is away is waited
+ * for; only damage ends a load (-EIO and one log line naming the key), and cancel. */
+#ifndef JFS_DAEMON_REDIS_LOADER_H
+#define JFS_DAEMON_REDIS_LOADER_H
+
+#include "daemon/fs.h"
+#include "daemon/loader.h"
+#include "redis/url.h"
+
+struct redis_loader;
+
+/* Hands a fresh piece of the inode range to fs; waits for Redis when the range is used up. 0 or -errno. */
+typedef int redis_loader_ids_fn(void *ctx);
+
+int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_fn *ids, void *ctx, struct redis_loader **out);
+/* No load may be running. NULL-safe. */
+void redis_loader_free(struct redis_loader *l);
+void redis_loader_iface(struct redis_loader *l, struct loader *out);
+/* prime=1: loads every directory below `root`. Returns the first error. */
+int redis_loader_prime(struct redis_loader *l, uint64_t root);
+
+#endif
