@@ -90,11 +90,11 @@ unit: $(UNIT_BINS)
 	@fail=0; for t in $(UNIT_BINS); do $$t || { echo "FAILED: $$t"; fail=1; }; done; exit $$fail
 
 test:
-	tests/run
+	python3 tests/e2e/lib/runall.py
 bench: all tools
 	JFS_BUILD=$(abspath $(BUILD)) tests/bench/run
-quickstart:
-	./quickstart
+quickstart: all
+	BUILD=$(BUILD) tests/demo/quickstart.sh
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/sbin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
