@@ -8,13 +8,13 @@
 #include <string.h>
 
 #include "redis/keys.h"
+#include "redis/session.h"
 #include "util/clock.h"
 #include "util/fault.h"
 #include "util/log.h"
 
 #define INODE_PIECE 16384
 #define RETRY_MS 1000
-#define SESSION_FOREVER_SEC (365 * 86400) /* an outage must not cost open-unlinked files (spec 7.2) */
 
 struct keeper {
 	struct keeper_config cfg;
@@ -80,16 +80,9 @@ static int beat(struct keeper *k, struct errmsg *e)
 
 static int renew_session(struct keeper *k, struct errmsg *e)
 {
-	int rc;
-
 	if (k->cfg.sid == 0)
 		return 0;
-	rc = rds_cmd(k->conn, NULL, e, "HSETNX %s %llu %s", RDS_SESSION_INFOS, (unsigned long long)k->cfg.sid,
-		k->cfg.session_json);
-	if (!rc)
-		rc = rds_cmd(k->conn, NULL, e, "ZADD %s %lld %llu", RDS_ALL_SESSIONS,
-			(long long)clock_wall_sec() + SESSION_FOREVER_SEC, (unsigned long long)k->cfg.sid);
-	return rc;
+	return rds_session_beat(k->conn, k->cfg.sid, k->cfg.session_json, clock_wall_sec(), e);
 }
 
 static int reload_setting(struct keeper *k, struct errmsg *e)
