@@ -1,0 +1,536 @@
+/* See volume.h. What the journal remembers of the volume, as view keys of T_META:
+ *   "epoch"    be64: the epoch of our last lease
+ *   "session"  be64: the number of our last stock session
+ *   "applied"  redis/window.h
+ *   "ids.inode", "ids.slice"  redis/ids.h
+ * and the file volume.json in the cache directory (mode 0600): address and setting, for --offline. */
+#include "daemon/volume.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/keeper.h"
+#include "daemon/redis_loader.h"
+#include "daemon/storage.h"
+#include "daemon/volume_int.h"
+#include "journal/evict.h"
+#include "redis/format.h"
+#include "redis/keys.h"
+#include "redis/session.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+#define SLICE_BATCH 100000
+
+/* --- connecting --- */
+
+static int read_setting(struct volume *v, struct errmsg *e)
+{
+	int rc = rds_conn_new(&v->url, &v->conn, e);
+
+	if (!rc)
+		rc = rds_server_check(v->conn, NULL, e);
+	if (!rc)
+		rc = rds_volume_load(v->conn, &v->setting, &v->setting_text, &v->setting_len, e);
+	return rc;
+}
+
+/* Quotas are not kept up yet: a volume that has any must not be written. */
+static int check_quotas(struct volume *v, struct errmsg *e)
+{
+	static const char *const keys[] = {RDS_DIR_QUOTA, RDS_USER_QUOTA, RDS_GROUP_QUOTA};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		struct redisReply *r = NULL;
+		int rc = rds_cmd(v->conn, &r, e, "EXISTS %s", keys[i]);
+
+		if (!rc && r->type == REDIS_REPLY_INTEGER && r->integer > 0)
+			rc = errmsg_set(e, -ENOTSUP, "volume %s has quotas (%s), which this release does not keep up: remove them, or use "
+						     "stock juicefs", v->setting.name, keys[i]);
+		rds_reply_free(r);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int block_format_of(const struct rds_setting *s, struct block_format *f, struct errmsg *e)
+{
+	memset(f, 0, sizeof(*f));
+	if (strlen(s->name) >= sizeof(f->volume))
+		return errmsg_set(e, -EUCLEAN, "the volume's name is longer than %zu bytes", sizeof(f->volume) - 1);
+	strcpy(f->volume, s->name);
+	f->block_size = (uint32_t)s->block_kib * 1024;
+	f->hash_prefix = s->hash_prefix;
+	return compress_parse(s->compression, &f->compression)
+		? errmsg_set(e, -ENOTSUP, "unknown compression \"%s\"", s->compression)
+		: 0;
+}
+
+int volume_connect(const struct volume_config *cfg, struct volume **out, struct errmsg *e)
+{
+	struct volume *v = calloc(1, sizeof(*v));
+	int rc;
+
+	if (!v)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	v->cfg = *cfg;
+	pthread_mutex_init(&v->lock, NULL);
+	rc = rds_url_parse(cfg->meta_url, &v->url, e);
+	if (!rc)
+		rc = rds_url_env(&v->url, e);
+	if (!rc && cfg->offline)
+		rc = volume_file_find(v, e);
+	else if (!rc)
+		rc = read_setting(v, e);
+	if (!rc)
+		rc = rds_setting_check(&v->setting, e);
+	if (!rc && !cfg->offline)
+		rc = check_quotas(v, e);
+	if (!rc)
+		rc = block_format_of(&v->setting, &v->format, e);
+	if (!rc) {
+		const struct storage_limits limits = {
+			.max_parallel = cfg->max_uploads, .retries = cfg->io_retries, .timeout_ms = cfg->timeout_ms};
+
+		rc = storage_open(&v->setting, &limits, &v->store, e);
+	}
+	if (rc) {
+		volume_free(v);
+		return rc;
+	}
+	*out = v;
+	return 0;
+}
+
+void volume_free(struct volume *v)
+{
+	if (!v)
+		return;
+	obj_store_close(v->store);
+	rds_conn_free(v->conn);
+	rds_setting_fini(&v->setting);
+	if (v->setting_text)
+		explicit_bzero(v->setting_text, v->setting_len);
+	free(v->setting_text);
+	free(v->session_json);
+	explicit_bzero(&v->url, sizeof(v->url));
+	pthread_mutex_destroy(&v->lock);
+	free(v);
+}
+
+const struct rds_setting *volume_setting(const struct volume *v)
+{
+	return &v->setting;
+}
+
+const struct rds_url *volume_url(const struct volume *v)
+{
+	return &v->url;
+}
+
+static void fs_config_of(const struct volume *v, const struct rds_setting *s, struct fs_config *out)
+{
+	*out = (struct fs_config){
+		.trash = s->trash_days > 0, .capacity = s->capacity, .inodes = s->inodes, .read_only = v->cfg.read_only};
+}
+
+void volume_fs_config(const struct volume *v, struct fs_config *out)
+{
+	fs_config_of(v, &v->setting, out);
+}
+
+/* --- what the journal remembers --- */
+
+static int meta_get_u64(struct journal *j, const char *name, uint64_t *out)
+{
+	const void *val;
+	struct jkey k;
+	size_t len;
+
+	*out = 0;
+	key_meta(&k, name);
+	journal_lock(j);
+	int rc = view_get(j, &k, &val, &len);
+	if (!rc) {
+		if (len == 8)
+			*out = get_be64(val);
+		else
+			rc = -EUCLEAN;
+	}
+	journal_unlock(j);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+int volume_meta_put(struct journal *j, const char *name, const void *val, size_t len)
+{
+	struct jkey k;
+	uint64_t seq;
+	int rc;
+
+	key_meta(&k, name);
+	for (;;) {
+		journal_lock(j);
+		rec_put(journal_begin(j, OP_META), &k, val, len, 0);
+		rc = journal_commit(j, &seq);
+		journal_unlock(j);
+		if (rc != -EAGAIN)
+			return rc;
+		rc = journal_wait_room(j);
+		if (rc)
+			return rc;
+	}
+}
+
+static int meta_put_u64(struct journal *j, const char *name, uint64_t v)
+{
+	uint8_t val[8];
+
+	put_be64(val, v);
+	return volume_meta_put(j, name, val, sizeof(val));
+}
+
+/* --- attaching --- */
+
+/* Is what the view holds clean still what Redis has? Nobody can have mounted since without one of these moving. */
+static int view_is_current(struct volume *v, uint64_t last_epoch, uint64_t last_sid, bool *current, struct errmsg *e)
+{
+	struct redisReply *r = NULL;
+	uint64_t now[3] = {0};
+	int rc = rds_cmd(v->conn, &r, e, "MGET %s %s %s", RDS_NEXT_SESSION, RDS_NEXT_INODE, RDS_NEXT_CHUNK);
+
+	if (!rc && (r->type != REDIS_REPLY_ARRAY || r->elements != 3))
+		rc = errmsg_set(e, -EUCLEAN, "unexpected answer to MGET");
+	for (int i = 0; i < 3 && !rc; i++)
+		if (r->element[i]->type == REDIS_REPLY_STRING && rds_parse_u64(r->element[i]->str, r->element[i]->len, &now[i]))
+			rc = errmsg_set(e, -EUCLEAN, "a counter in Redis is not a number");
+	rds_reply_free(r);
+	*current = !rc && v->lease.replaced_epoch == last_epoch && now[0] == last_sid && now[1] + 1 == ids_end(v->inodes) &&
+		now[2] + 1 == ids_end(v->slices);
+	return rc;
+}
+
+static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
+{
+	int rc;
+
+	v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
+	if (!v->session_json)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), &v->sid, e);
+	if (!rc && meta_put_u64(j, "session", v->sid))
+		rc = errmsg_set(e, -EIO, "cannot write to the journal: %s", journal_failure(j));
+	return rc;
+}
+
+static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, bool own_history, struct errmsg *e)
+{
+	struct lease_want w = {.min_epoch = last_epoch, .takeover = v->cfg.takeover, .own_history = own_history};
+	uint8_t nonce[RDS_CHAIN_LEN / 2];
+	int rc;
+
+	lease_id_fill(&v->id, journal_cache_id(j), v->cache_dir);
+	w.id = v->id;
+	w.start_seq = journal_mark(j, WM_COMMITTED);
+	if (getrandom(nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce))
+		return errmsg_set(e, -EIO, "no random bytes");
+	for (size_t i = 0; i < sizeof(nonce); i++)
+		snprintf(w.start_chain + 2 * i, 3, "%02x", nonce[i]);
+	rc = lease_acquire(v->conn, &w, &v->lease, e);
+	if (rc)
+		return rc;
+	if (v->lease.status == LEASE_OTHER_HISTORY && volume_backlog(v) == 0)
+		return errmsg_set(e, -ESTALE, "the journal in %s is clean, but the volume went on without it", v->cache_dir);
+	if (v->lease.status != LEASE_OK) {
+		lease_refusal(&v->lease, e);
+		return v->lease.status == LEASE_HELD ? -EBUSY : -EKEYREVOKED;
+	}
+	if (v->lease.new_history) {
+		rc = volume_set_position(v, j, &v->lease.pos);
+		if (rc)
+			return errmsg_set(e, rc, "cannot write to the journal: %s", journal_failure(j));
+	}
+	if (meta_put_u64(j, "epoch", v->lease.pos.epoch))
+		return errmsg_set(e, -EIO, "cannot write to the journal: %s", journal_failure(j));
+	return 0;
+}
+
+/* usedSpace and totalInodes of the view: Redis's plus what it does not have yet. */
+static int init_counters(struct volume *v, struct journal *j, struct errmsg *e)
+{
+	struct rds_position pos;
+	int64_t space, inodes, more_space = 0, more_inodes = 0;
+	int rc = lease_counters(v->conn, &space, &inodes, &pos, e);
+
+	if (!rc)
+		rc = volume_sum_deltas(j, pos.seq, &more_space, &more_inodes);
+	if (!rc) {
+		journal_lock(j);
+		journal_set_stats(j, space + more_space, inodes + more_inodes);
+		journal_unlock(j);
+	}
+	return rc;
+}
+
+int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, struct errmsg *e)
+{
+	uint64_t last_epoch, last_sid, dropped;
+	bool own_history, current;
+	int rc;
+
+	v->journal = j;
+	snprintf(v->cache_dir, sizeof(v->cache_dir), "%s", cache_dir);
+	rc = meta_get_u64(j, "epoch", &last_epoch);
+	if (!rc)
+		rc = meta_get_u64(j, "session", &last_sid);
+	if (!rc)
+		rc = ids_open(j, "ids.inode", &v->inodes);
+	if (!rc)
+		rc = ids_open(j, "ids.slice", &v->slices);
+	if (!rc)
+		rc = volume_read_position(v, j, &own_history);
+	if (rc)
+		return errmsg_set(e, rc, "the journal in %s is damaged: run jfs-recover check", v->cache_dir);
+	if (v->cfg.offline) {
+		if (last_epoch == 0)
+			return errmsg_set(e, -ENOENT, "--offline: %s has never held the volume's lease", v->cache_dir);
+		v->lease.pos.epoch = last_epoch;
+		v->offline = true;
+		return 0;
+	}
+	rc = take_lease(v, j, last_epoch, own_history, e);
+	if (rc)
+		return rc;
+	v->attached = true;
+	if (own_history && last_sid > 0) {
+		rc = view_is_current(v, last_epoch, last_sid, &current, e);
+		if (!rc && !current) {
+			rc = journal_drop_clean(j, journal_mark(j, WM_TRIM), &dropped);
+			log_info("what=\"somebody may have written to the volume since; clean entries dropped\" keys=%" PRIu64, dropped);
+		}
+	}
+	if (!rc)
+		rc = start_session(v, j, e);
+	if (!rc)
+		rc = init_counters(v, j, e);
+	if (!rc)
+		rc = volume_file_write(v, e);
+	return rc;
+}
+
+/* --- background work --- */
+
+static void keeper_fenced(void *ctx, const char *why)
+{
+	struct volume *v = ctx;
+
+	journal_freeze(v->journal, why);
+	log_error("what=\"fenced: read-only from now on; the journal is kept for jfs-recover export\" why=\"%s\"", why);
+	pthread_mutex_lock(&v->lock);
+	v->fenced = true;
+	pthread_mutex_unlock(&v->lock);
+	v->cfg.on_fenced(v->cfg.ctx, why);
+}
+
+static void keeper_gone(void *ctx, const char *why)
+{
+	struct volume *v = ctx;
+
+	log_error("what=\"the volume is gone\" why=\"%s\"", why);
+	journal_freeze(v->journal, why);
+	v->cfg.on_gone(v->cfg.ctx, why);
+}
+
+static void keeper_setting(void *ctx, const struct rds_setting *s)
+{
+	struct volume *v = ctx;
+	struct fs_config cfg;
+
+	fs_config_of(v, s, &cfg);
+	fs_set_config(v->fs, &cfg);
+	volume_replay_setting(v, s);
+	log_info("what=\"setting reloaded\" trash_days=%" PRId64 " capacity=%" PRIu64 " inodes=%" PRIu64, s->trash_days, s->capacity,
+		s->inodes);
+}
+
+static uint64_t keeper_backlog(void *ctx)
+{
+	return volume_backlog(ctx);
+}
+
+static int feed_inodes(void *ctx)
+{
+	struct volume *v = ctx;
+
+	return keeper_feed_inodes(v->keeper);
+}
+
+static int start_storage(struct volume *v, struct errmsg *e)
+{
+	struct cache_config cc = {.size = v->cfg.cache_bytes, .free_ratio = v->cfg.free_ratio};
+	char raw[1100];
+	int rc;
+
+	snprintf(raw, sizeof(raw), "%s/raw", v->cache_dir);
+	cc.dir = raw;
+	rc = cache_open(&cc, &v->cache, e);
+	if (rc)
+		return rc;
+	struct reader_config rc_cfg = {.store = v->store, .cache = v->cache, .format = v->format,
+		.buffer_bytes = v->cfg.buffer_bytes / 2, .readahead = 2};
+	rc = reader_new(&rc_cfg, &v->reader);
+	if (rc)
+		return errmsg_set(e, rc, "cannot start the reader: %s", strerror(-rc));
+	struct uploader_config uc = {.store = v->store, .staging = journal_staging(v->journal), .reader = v->reader,
+		.format = v->format, .buffer_bytes = v->cfg.buffer_bytes / 2, .max_parallel = v->cfg.max_uploads};
+	rc = uploader_new(&uc, &v->uploader);
+	return rc ? errmsg_set(e, rc, "cannot start the uploader: %s", strerror(-rc)) : 0;
+}
+
+static int start_keeper(struct volume *v, struct errmsg *e)
+{
+	struct keeper_config kc = {.url = &v->url, .fs = v->fs, .id = v->id, .epoch = v->lease.pos.epoch,
+		.replaced_epoch = v->lease.replaced_epoch, .replaced_holder = v->lease.replaced_holder,
+		.heartbeat_ns = v->cfg.heartbeat_ns, .inodes = v->inodes, .slices = v->slices, .slice_batch = SLICE_BATCH,
+		.uuid = v->setting.uuid, .sid = v->sid, .session_json = v->session_json, .backlog = keeper_backlog,
+		.on_fenced = keeper_fenced, .on_gone = keeper_gone, .on_position = volume_replay_position,
+		.on_setting = keeper_setting, .ctx = v};
+	int rc = keeper_new(&kc, &v->keeper);
+
+	return rc ? errmsg_set(e, rc, "cannot start the keeper: %s", strerror(-rc)) : 0;
+}
+
+int volume_start(struct volume *v, struct fs *fs, struct errmsg *e)
+{
+	int rc;
+
+	v->fs = fs;
+	rc = start_storage(v, e);
+	if (!rc)
+		rc = start_keeper(v, e);
+	if (!rc)
+		rc = redis_loader_new(&v->url, fs, feed_inodes, v, &v->loader);
+	if (!rc && !v->cfg.read_only)
+		rc = volume_replay_start(v, e);
+	return rc;
+}
+
+void volume_loader(struct volume *v, struct loader *out)
+{
+	redis_loader_iface(v->loader, out);
+}
+
+int volume_prime(struct volume *v, struct errmsg *e)
+{
+	int rc = redis_loader_prime(v->loader, JFS_ROOT_INODE);
+
+	return rc ? errmsg_set(e, rc, "prime=1: cannot load the tree: %s", strerror(-rc)) : 0;
+}
+
+static int iface_read(void *ctx, uint64_t id, uint32_t size, uint32_t off, uint32_t len, void *buf)
+{
+	struct volume *v = ctx;
+
+	return reader_read(v->reader, id, size, off, buf, len);
+}
+
+static void iface_cancel(void *ctx)
+{
+	(void)ctx; /* the object store's own time-outs end what waits */
+}
+
+void volume_reader(struct volume *v, struct block_reader *out)
+{
+	*out = (struct block_reader){.read = iface_read, .cancel = iface_cancel, .ctx = v};
+}
+
+int volume_drain(struct volume *v)
+{
+	if (v->uploader)
+		uploader_kick(v->uploader);
+	if (v->keeper)
+		keeper_kick(v->keeper);
+	return journal_wait(v->journal, WM_APPLIED, journal_mark(v->journal, WM_COMMITTED));
+}
+
+void volume_stop(struct volume *v)
+{
+	struct loader l;
+
+	if (v->loader) {
+		redis_loader_iface(v->loader, &l);
+		l.cancel(l.ctx);
+	}
+	if (v->keeper)
+		keeper_cancel(v->keeper);
+	uploader_free(v->uploader); /* cancels its batches: the replayer leaves its waits */
+	v->uploader = NULL;
+	volume_replay_stop(v);
+	redis_loader_free(v->loader);
+	keeper_free(v->keeper);
+	reader_free(v->reader);
+	cache_close(v->cache);
+	v->loader = NULL;
+	v->keeper = NULL;
+	v->reader = NULL;
+	v->cache = NULL;
+}
+
+void volume_detach(struct volume *v)
+{
+	struct errmsg e = {""};
+	int rc = 0;
+
+	if (v->attached && !v->fenced) {
+		uint64_t left = volume_backlog(v);
+
+		if (!rds_conn_ok(v->conn))
+			rc = rds_reconnect(v->conn, &e);
+		if (!rc && v->sid)
+			rc = rds_session_end(v->conn, v->sid, &e);
+		if (rc == -EBUSY)
+			rc = 0;
+		if (!rc)
+			rc = lease_release(v->conn, v->lease.pos.epoch, left == 0, left, &e);
+		if (rc)
+			log_warn("what=\"the lease was not released; the next mount with this cache directory takes it again\" err=%d "
+				 "detail=\"%s\"", rc, e.text);
+	}
+	ids_close(v->inodes);
+	ids_close(v->slices);
+	v->inodes = v->slices = NULL;
+}
+
+void volume_figures(struct volume *v, struct volume_figures *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->offline = v->offline;
+	pthread_mutex_lock(&v->lock);
+	out->fenced = v->fenced;
+	pthread_mutex_unlock(&v->lock);
+	out->epoch = v->lease.pos.epoch;
+	out->sid = v->sid;
+	out->applied = journal_mark(v->journal, WM_APPLIED);
+	out->committed = journal_mark(v->journal, WM_COMMITTED);
+	out->backlog_ops = volume_backlog(v);
+	out->staged_bytes = staging_bytes(journal_staging(v->journal));
+	if (v->keeper)
+		out->redis_silence_ms = keeper_silence_ms(v->keeper);
+	if (v->uploader)
+		uploader_stats(v->uploader, &out->upload);
+	out->s3_failing_ms = out->upload.failing_ms;
+	if (v->reader)
+		reader_stats(v->reader, &out->reader);
+	if (v->cache)
+		cache_stats(v->cache, &out->cache);
+	obj_store_stats(v->store, &out->objects);
+	volume_replay_figures(v, out);
+}

@@ -1,0 +1,60 @@
+/* What volume.c, volume_replay.c and volume_file.c share. */
+#ifndef JFS_DAEMON_VOLUME_INT_H
+#define JFS_DAEMON_VOLUME_INT_H
+
+#include <pthread.h>
+
+#include "daemon/volume.h"
+#include "redis/conn.h"
+#include "redis/ids.h"
+#include "redis/lease.h"
+
+struct replayer;
+
+struct volume {
+	struct volume_config cfg;
+	struct rds_url url;
+	struct rds_conn *conn; /* of the thread that attaches and detaches */
+	struct rds_setting setting;
+	char *setting_text;
+	size_t setting_len;
+	struct block_format format;
+	char cache_dir[1024]; /* --cache-dir/{UUID}; from volume_attach */
+	struct journal *journal;
+	struct fs *fs;
+	struct lease_id id;
+	struct lease_state lease;
+	struct id_pool *inodes, *slices;
+	uint64_t sid;
+	char *session_json;
+	bool attached, offline;
+	struct obj_store *store;
+	struct block_cache *cache;
+	struct slice_reader *reader;
+	struct uploader *uploader;
+	struct keeper *keeper;
+	struct redis_loader *loader;
+	struct replayer *replayer;
+	pthread_mutex_t lock;
+	bool fenced; /* under lock */
+};
+
+int volume_meta_put(struct journal *j, const char *name, const void *val, size_t len);
+
+/* volume_file.c: CACHE/volume.json */
+int volume_file_write(struct volume *v, struct errmsg *e);
+/* Offline: finds the one below cache_root whose address is the URL's, and takes the setting from it. */
+int volume_file_find(struct volume *v, struct errmsg *e);
+
+/* volume_replay.c: everything that knows the replayer */
+int volume_read_position(struct volume *v, struct journal *j, bool *own_history);
+int volume_set_position(struct volume *v, struct journal *j, const struct rds_position *pos);
+int volume_sum_deltas(struct journal *j, uint64_t from, int64_t *space, int64_t *inodes);
+uint64_t volume_backlog(struct volume *v);
+int volume_replay_start(struct volume *v, struct errmsg *e);
+void volume_replay_stop(struct volume *v);
+void volume_replay_position(void *ctx, const struct rds_position *pos);
+void volume_replay_setting(struct volume *v, const struct rds_setting *s);
+void volume_replay_figures(struct volume *v, struct volume_figures *out);
+
+#endif
