@@ -24,6 +24,7 @@
 #include "journal/evict.h"
 #include "redis/format.h"
 #include "redis/keys.h"
+#include "redis/server.h"
 #include "redis/session.h"
 #include "util/clock.h"
 #include "util/log.h"
