@@ -1,5 +1,4 @@
-/* See appliance.h. So far the journal and the file system core: a mount with neither Redis nor S3 (--local-only, for
- * tests). */
+/* See appliance.h. A --local-only mount (tests) has neither Redis nor S3: the journal and the file system core alone. */
 #include "daemon/appliance.h"
 
 #include <errno.h>
@@ -18,6 +17,7 @@
 #include "daemon/fs.h"
 #include "daemon/session.h"
 #include "daemon/stats.h"
+#include "daemon/volume.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -31,6 +31,11 @@ struct appliance {
 	struct fs *fs;
 	struct stats *stats;
 	struct session *session;
+	struct volume *volume; /* NULL: local-only */
+	struct loader loader;
+	struct block_reader reader;
+	uint64_t root;	       /* inode of --subdir, else 1 */
+	bool replaying;	       /* volume_start has run */
 	/* Lazy deletion: wakes at every flush. */
 	pthread_t reaper;
 	bool reaper_started;
@@ -69,20 +74,46 @@ static void source_journal(void *ctx, struct stats_text *t)
 	stats_int(t, "journal_failed", NULL, journal_failed(a->journal));
 }
 
-/* What S3 has not confirmed. A local-only mount has nobody who would. */
+/* What S3 has not confirmed. A local-only mount has nobody who would. Bytes that no window names yet are blocks to be:
+ * at least one. */
 static void source_staging(void *ctx, struct stats_text *t)
 {
 	struct appliance *a = ctx;
-	struct journal_figures f;
+	struct volume_figures f = {0};
 
-	journal_figures(a->journal, &f);
-	stats_int(t, "staging_blocks", NULL, f.staging_bytes ? 1 : 0);
-	stats_int(t, "staging_block_bytes", NULL, (int64_t)f.staging_bytes);
-	stats_int(t, "used_buffer_size_bytes", NULL, 0);
-	stats_int(t, "blockcache_hit_bytes", NULL, 0);
-	stats_int(t, "blockcache_write_bytes", NULL, 0);
-	stats_int(t, "object_request_data_bytes", "GET", 0);
-	stats_int(t, "object_request_data_bytes", "PUT", 0);
+	if (a->volume) {
+		volume_figures(a->volume, &f);
+	} else {
+		struct journal_figures jf;
+
+		journal_figures(a->journal, &jf);
+		f.pending_bytes = jf.staging_bytes;
+		f.pending_blocks = jf.staging_bytes ? 1 : 0;
+	}
+	stats_int(t, "staging_blocks", NULL, (int64_t)f.pending_blocks);
+	stats_int(t, "staging_block_bytes", NULL, (int64_t)f.pending_bytes);
+	stats_int(t, "backlog_operations", NULL, (int64_t)f.backlog_ops);
+	stats_int(t, "lease_epoch", NULL, (int64_t)f.epoch);
+	stats_int(t, "fenced", NULL, f.fenced);
+	stats_int(t, "redis_silence_ms", NULL, (int64_t)f.redis_silence_ms);
+	stats_int(t, "s3_failing_ms", NULL, (int64_t)f.s3_failing_ms);
+	stats_int(t, "object_request_uploading", NULL, (int64_t)f.objects.in_flight);
+	stats_int(t, "object_request_errors", NULL, (int64_t)f.objects.errors);
+	stats_int(t, "object_request_data_bytes", "GET", (int64_t)f.objects.get_bytes);
+	stats_int(t, "object_request_data_bytes", "PUT", (int64_t)f.objects.put_bytes);
+	stats_hist(t, "object_request_durations_histogram_seconds", "PUT", f.objects.puts, f.objects.put_seconds);
+	stats_hist(t, "object_request_durations_histogram_seconds", "GET", f.objects.gets, f.objects.get_seconds);
+	stats_hist(t, "object_request_durations_histogram_seconds", "DELETE", f.objects.deletes, f.objects.delete_seconds);
+	stats_int(t, "blockcache_blocks", NULL, (int64_t)f.cache.blocks);
+	stats_int(t, "blockcache_bytes", NULL, (int64_t)f.cache.bytes);
+	stats_int(t, "blockcache_evicts", NULL, (int64_t)f.cache.evicted);
+	stats_int(t, "blockcache_writes", NULL, (int64_t)f.cache.writes);
+	stats_int(t, "blockcache_write_bytes", NULL, (int64_t)f.cache.write_bytes);
+	stats_int(t, "blockcache_hits", NULL, (int64_t)f.reader.hits);
+	stats_int(t, "blockcache_hit_bytes", NULL, (int64_t)f.reader.hit_bytes);
+	stats_int(t, "blockcache_miss", NULL, (int64_t)f.reader.misses);
+	stats_int(t, "blockcache_miss_bytes", NULL, (int64_t)f.reader.miss_bytes);
+	stats_int(t, "used_buffer_size_bytes", NULL, (int64_t)f.reader.memory_bytes);
 	stats_hist(t, "meta_ops_durations_histogram_seconds", NULL, 0, 0);
 	stats_hist(t, "transaction_durations_histogram_seconds", NULL, 0, 0);
 }
@@ -93,8 +124,12 @@ static int config_text(void *ctx, struct buf *out)
 	struct appliance *a = ctx;
 	const struct mount_options *o = a->o;
 	const double forever = 1e18;
+	struct volume_figures f = {0};
+
+	if (a->volume)
+		volume_figures(a->volume, &f);
 	json_t *root = json_pack("{s:{s:s,s:i,s:b,s:s}, s:{s:s}, s:{s:s,s:b,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s}",
-		"Meta", "MountPoint", a->mountpoint, "Sid", 0, "ReadOnly", o->read_only, "Subdir", o->subdir ? o->subdir : "",
+		"Meta", "MountPoint", a->mountpoint, "Sid", (int)f.sid, "ReadOnly", o->read_only, "Subdir", o->subdir ? o->subdir : "",
 		"Format", "Name", a->name,
 		"Chunk", "CacheDir", a->cache, "Writeback", o->writeback, "UploadDelay", (json_int_t)o->upload_delay_ns,
 		"BufferSize", (json_int_t)o->buffer_size,
@@ -226,11 +261,173 @@ static int open_journal(struct appliance *a, const char *uuid, struct errmsg *e)
 
 static int open_fs(struct appliance *a, struct errmsg *e)
 {
-	struct fs_config fc = { .strict_atime = a->o->strict_atime, .read_only = a->o->read_only };
-	int r = fs_new(a->journal, &fc, &a->fs);
+	struct fs_config fc = { 0 };
+	int r;
+
+	if (a->volume)
+		volume_fs_config(a->volume, &fc);
+	fc.strict_atime = a->o->strict_atime;
+	fc.read_only = a->o->read_only;
+	r = fs_new(a->journal, &fc, &a->fs);
 
 	if (r)
 		return errmsg_set(e, r, "%s: cannot open the view: %s", a->cache, strerror(-r));
+	return 0;
+}
+
+/* --- with a volume --- */
+static void on_fenced(void *ctx, const char *why)
+{
+	struct appliance *a = ctx;
+
+	(void)why;
+	if (a->session)
+		session_drop_caches(a->session);
+}
+
+/* The volume is gone: end as if we had been asked to. */
+static void on_gone(void *ctx, const char *why)
+{
+	(void)ctx;
+	(void)why;
+	kill(getpid(), SIGTERM);
+}
+
+static int connect_volume(struct appliance *a, struct errmsg *e)
+{
+	const struct mount_options *o = a->o;
+	const struct volume_config vc = { .meta_url = o->meta_url, .cache_root = o->cache_dir, .mountpoint = o->mountpoint,
+		.takeover = o->takeover, .offline = o->offline, .read_only = o->read_only, .writeback = o->writeback,
+		.eager = o->eager, .upload_delay_ns = o->upload_delay_ns, .heartbeat_ns = o->heartbeat_ns,
+		.retention_ns = o->retention_ns, .buffer_bytes = o->buffer_size, .cache_bytes = o->cache_size,
+		.free_ratio = o->free_space_ratio, .max_uploads = (unsigned)o->max_uploads,
+		.io_retries = (unsigned)o->io_retries, .timeout_ms = (unsigned)(o->put_timeout_ns / 1000000),
+		.on_fenced = on_fenced, .on_gone = on_gone, .ctx = a };
+
+	int r = volume_connect(&vc, &a->volume, e);
+
+	if (r == 0)
+		a->name = volume_setting(a->volume)->name;
+	return r;
+}
+
+/* Journal and lease. A journal that holds nothing and whose volume went on without it is started anew, once. */
+static int attach_volume(struct appliance *a, struct errmsg *e)
+{
+	const char *uuid = volume_setting(a->volume)->uuid;
+	int r = open_journal(a, uuid, e);
+
+	if (r == 0)
+		r = volume_attach(a->volume, a->journal, a->cache, e);
+	if (r != -ESTALE)
+		return r;
+	log_info("event=journal_reset cache=\"%s\" why=\"%s\"", a->cache, e->text);
+	volume_detach(a->volume);
+	r = journal_close(a->journal);
+	a->journal = NULL;
+	if (r == 0)
+		r = cache_dir_reset(a->cache, e);
+	free(a->cache);
+	a->cache = NULL;
+	if (r == 0)
+		r = open_journal(a, uuid, e);
+	if (r == 0)
+		r = volume_attach(a->volume, a->journal, a->cache, e);
+	return r;
+}
+
+/* One step of a path, loading what is not here. */
+static int resolve_name(struct appliance *a, uint64_t parent, const char *name, size_t n, uint64_t *ino)
+{
+	const struct fs_cred root = { 0 };
+	struct fs_need need;
+	struct fs_attr attr;
+	int r;
+
+	for (;;) {
+		r = fs_lookup(a->fs, parent, name, n, &attr, &need);
+		if (r == -ENOENT && !a->o->read_only)
+			r = fs_mkdir(a->fs, &root, parent, name, n, 0777, &attr, &need);
+		if (r == FS_NEED)
+			r = a->loader.load(a->loader.ctx, &need);
+		else if (r == FS_ROOM)
+			r = journal_wait_room(a->journal);
+		else
+			break;
+		if (r)
+			return r;
+	}
+	if (r == 0)
+		*ino = attr.ino; /* the reference is kept: it is the root's */
+	return r == 0 && attr.a.type != JFS_DIR ? -ENOTDIR : r;
+}
+
+static int resolve_subdir(struct appliance *a, struct errmsg *e)
+{
+	const char *p = a->o->subdir ? a->o->subdir : "";
+
+	a->root = JFS_ROOT_INODE;
+	while (*p) {
+		size_t n = strcspn(p, "/");
+		int r = n ? resolve_name(a, a->root, p, n, &a->root) : 0;
+
+		if (r)
+			return errmsg_set(e, r, "--subdir %s: %s", a->o->subdir, strerror(-r));
+		p += n + (p[n] == '/');
+	}
+	return 0;
+}
+
+static int open_volume(struct appliance *a, struct errmsg *e)
+{
+	int r = attach_volume(a, e);
+
+	if (r == 0)
+		r = open_fs(a, e);
+	if (r == 0) {
+		a->replaying = true;
+		r = volume_start(a->volume, a->fs, e);
+	}
+	if (r)
+		return r;
+	volume_loader(a->volume, &a->loader);
+	volume_reader(a->volume, &a->reader);
+	if (volume_url(a->volume)->prime && !a->o->offline)
+		r = volume_prime(a->volume, e);
+	return r ? r : resolve_subdir(a, e);
+}
+
+static int open_parts(struct appliance *a, struct errmsg *e)
+{
+	int r;
+
+	a->root = JFS_ROOT_INODE;
+	a->stats = stats_new();
+	if (!a->stats)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	if (a->o->local_only) {
+		r = open_journal(a, "local-only", e);
+		if (r == 0)
+			r = open_fs(a, e);
+		if (r == 0)
+			r = open_local(a, e);
+	} else {
+		r = connect_volume(a, e);
+		if (r == 0)
+			r = open_volume(a, e);
+	}
+	if (r)
+		return r;
+	r = fs_reap_orphans(a->fs);
+	if (r)
+		return errmsg_set(e, r, "%s: cannot clean up unlinked files: %s", a->cache, strerror(-r));
+	journal_set_notify(a->journal, notify, a);
+	r = -pthread_create(&a->reaper, NULL, reaper_main, a);
+	a->reaper_started = r == 0;
+	if (r)
+		return errmsg_set(e, r, "cannot start a thread: %s", strerror(-r));
+	stats_register(a->stats, source_journal, a);
+	stats_register(a->stats, source_staging, a);
 	return 0;
 }
 
@@ -245,39 +442,20 @@ int appliance_open(const struct mount_options *o, struct appliance **out, struct
 	a->name = "local";
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->cond, NULL);
-	a->stats = stats_new();
-	if (!a->stats)
-		r = errmsg_set(e, -ENOMEM, "out of memory");
-	else if (!o->local_only)
-		r = errmsg_set(e, -ENOTSUP, "only --local-only mounts are possible yet");
-	else
-		r = 0;
-	if (r == 0)
-		r = open_journal(a, "local-only", e);
-	if (r == 0)
-		r = open_fs(a, e);
-	if (r == 0)
-		r = open_local(a, e);
-	if (r == 0) {
-		r = fs_reap_orphans(a->fs);
-		if (r)
-			errmsg_set(e, r, "%s: cannot clean up unlinked files: %s", a->cache, strerror(-r));
-	}
-	if (r == 0) {
-		journal_set_notify(a->journal, notify, a);
-		r = -pthread_create(&a->reaper, NULL, reaper_main, a);
-		a->reaper_started = r == 0;
-		if (r)
-			errmsg_set(e, r, "cannot start a thread: %s", strerror(-r));
-	}
+	r = open_parts(a, e);
 	if (r) {
 		appliance_close(a);
 		return r;
 	}
-	stats_register(a->stats, source_journal, a);
-	stats_register(a->stats, source_staging, a);
 	*out = a;
 	return 0;
+}
+
+static int barrier(void *ctx)
+{
+	struct appliance *a = ctx;
+
+	return volume_drain(a->volume);
 }
 
 int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *e)
@@ -286,7 +464,13 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 	char fsname[256];
 	struct session_config sc = { .fsname = fsname, .read_only = o->read_only, .allow_other = o->allow_other,
 		.strict = o->strict, .no_atime = o->no_atime, .threads = (unsigned)o->threads, .config_text = config_text,
-		.ctx = a };
+		.root = a->root, .ctx = a };
+
+	if (a->volume) {
+		sc.meta_waits = volume_url(a->volume)->mode == RDS_SYNC;
+		sc.data_waits = !o->writeback;
+		sc.barrier = barrier;
+	}
 
 	snprintf(fsname, sizeof(fsname), "JuiceFS:%s", a->name);
 	a->mountpoint = strdup(mountpoint);
@@ -295,7 +479,7 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 	sc.mountpoint = a->mountpoint;
 	sc.fuse_options = buf_cstr((struct buf *)&o->kernel_options);
 	cache_dir_note(a->cache, a->mountpoint);
-	return session_open(&sc, a->fs, NULL, NULL, a->stats, &a->session, e);
+	return session_open(&sc, a->fs, a->volume ? &a->loader : NULL, a->volume ? &a->reader : NULL, a->stats, &a->session, e);
 }
 
 void appliance_block_signals(void)
@@ -373,9 +557,15 @@ int appliance_close(struct appliance *a)
 
 	if (!a)
 		return 0;
+	if (a->replaying)
+		volume_cancel(a->volume);
 	if (a->session)
 		session_stop(a->session);
 	reaper_stop(a);
+	if (a->replaying)
+		volume_stop(a->volume);
+	if (a->volume && a->journal)
+		volume_detach(a->volume);
 	/* Answers whoever waits for a watermark; they look at the session, not at fs. */
 	if (a->journal) {
 		r = journal_close(a->journal);
@@ -385,6 +575,7 @@ int appliance_close(struct appliance *a)
 	session_free(a->session);
 	fs_free(a->fs);
 	stats_free(a->stats);
+	volume_free(a->volume);
 	pthread_cond_destroy(&a->cond);
 	pthread_mutex_destroy(&a->lock);
 	free(a->mountpoint);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,31 @@ int cache_dir_make(const char *list, const char *uuid, char **out, struct errmsg
 	if (asprintf(out, "%s/%s", full, uuid) < 0) {
 		*out = NULL;
 		return errmsg_set(e, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path) && errno != ENOENT ? -errno : 0;
+}
+
+int cache_dir_reset(const char *cache, struct errmsg *e)
+{
+	/* The identity goes last: with it there the rest, whole or not, is still a journal of this volume. */
+	static const char *const parts[] = { "staging", "base", "id" };
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (snprintf(path, sizeof(path), "%s/%s", cache, parts[i]) >= (int)sizeof(path))
+			return errmsg_set(e, -ENAMETOOLONG, "cache directory %s: path too long", cache);
+		int r = nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+
+		if (r && !(r == -1 && errno == ENOENT))
+			return errmsg_set(e, r == -1 ? -errno : r, "cannot delete %s: %s", path, strerror(r == -1 ? errno : -r));
 	}
 	return 0;
 }

@@ -7,6 +7,9 @@
 /* Makes the first directory of `list` (NULL: the default) with its parents, and returns DIR/{uuid}, heap memory, in *out
  * (not made). 0, -errno with a text. */
 int cache_dir_make(const char *list, const char *uuid, char **out, struct errmsg *e);
+/* Deletes the journal in CACHE (base, staging, identity), but not the block cache. Nobody may have it open; the caller knows
+ * that nothing in it is needed any more. 0, -errno with a text. */
+int cache_dir_reset(const char *cache, struct errmsg *e);
 /* Notes in CACHE/mountpoint where its owner mounts, for cache_dir_wait of another process. Best effort. */
 void cache_dir_note(const char *cache, const char *mountpoint);
 /* Somebody has the lock of CACHE. If that process serves a mount: -EBUSY and a text that names it. If it is about to end

@@ -462,7 +462,7 @@ int volume_drain(struct volume *v)
 	return journal_wait(v->journal, WM_APPLIED, journal_mark(v->journal, WM_COMMITTED));
 }
 
-void volume_stop(struct volume *v)
+void volume_cancel(struct volume *v)
 {
 	struct loader l;
 
@@ -472,6 +472,11 @@ void volume_stop(struct volume *v)
 	}
 	if (v->keeper)
 		keeper_cancel(v->keeper);
+}
+
+void volume_stop(struct volume *v)
+{
+	volume_cancel(v);
 	uploader_free(v->uploader); /* cancels its batches: the replayer leaves its waits */
 	v->uploader = NULL;
 	volume_replay_stop(v);

@@ -60,7 +60,9 @@ int volume_prime(struct volume *v, struct errmsg *e);
 
 /* Everything committed so far becomes due at once; waits until Redis has it (and so S3). 0, -EIO, -EROFS. */
 int volume_drain(struct volume *v);
-/* Ends waiting loads, feeds and drains, then all threads. */
+/* Waiting loads and feeds answer -EIO from here on: closing. */
+void volume_cancel(struct volume *v);
+/* Ends all threads. */
 void volume_stop(struct volume *v);
 /* Gives up lease and session. The lease is released for good only if nothing is left that only this journal has. */
 void volume_detach(struct volume *v);
