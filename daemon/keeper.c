@@ -131,7 +131,9 @@ static int refill(struct keeper *k, struct id_pool *pool, const char *counter, u
 	rc = lease_alloc_ids(k->conn, k->cfg.epoch, counter, batch, &first, e);
 	if (rc == -EKEYREVOKED)
 		return 0; /* the next beat says why */
-	if (!rc)
+	if (!rc && pool == k->cfg.inodes && first == JFS_ROOT_INODE) /* the counter's first number is the root's (spec 2.12) */
+		rc = ids_add(pool, first + 1, batch - 1);
+	else if (!rc)
 		rc = ids_add(pool, first, batch);
 	if (!rc) {
 		log_debug("what=\"id range\" counter=%s first=%" PRIu64 " n=%" PRIu64, counter, first, batch);
