@@ -15,6 +15,7 @@
 
 #include "daemon/cache_dir.h"
 #include "daemon/fs.h"
+#include "daemon/reclaim.h"
 #include "daemon/session.h"
 #include "daemon/stats.h"
 #include "daemon/volume.h"
@@ -161,6 +162,8 @@ static void notify(void *arg)
 static void *reaper_main(void *arg)
 {
 	struct appliance *a = arg;
+	struct reclaim reclaim = { 0 };
+	uint64_t freed;
 	bool closing;
 
 	pthread_setname_np(pthread_self(), "jfs-reap");
@@ -182,6 +185,8 @@ static void *reaper_main(void *arg)
 			if (closing)
 				return NULL;
 		}
+		if (r == 0)
+			r = reclaim_step(&reclaim, a->journal, &freed);
 		if (r < 0 && r != -EROFS && r != -EIO)
 			log_warn("event=reap error=\"%s\"", strerror(-r));
 	}

@@ -29,6 +29,8 @@ static int write_run(struct req *r)
 		r->have_staged = true;
 	}
 	rc = fs_write(r->s->fs, &r->cred, r->ino, &r->off, false, &r->staged, r->kill_suid, &r->seq, &r->need);
+	if (rc <= 0) /* named by a record now, or given up */
+		staging_release(journal_staging(r->s->journal), r->staged.segment);
 	if (rc == 0)
 		stats_written(r->s->stats, r->size);
 	return rc;

@@ -34,6 +34,7 @@ struct segment {
 	uint64_t number;
 	int fd;		      /* -1: closed */
 	int users;	      /* calls that use the descriptor now */
+	unsigned held;	      /* appends that no record names yet and that nobody gave up */
 	bool dirty, gone;
 	uint32_t tail, limit; /* next free byte; end of the preallocated room */
 	uint64_t disk;	      /* bytes it takes */
@@ -393,10 +394,21 @@ int staging_append(struct staging *st, const void *data, size_t len, struct stag
 	pthread_mutex_lock(&st->lock);
 	s->dirty = true;
 	st->unsynced += len;
+	if (!err)
+		s->held++;
 	segment_unpin(st, s);
 	pthread_mutex_unlock(&st->lock);
 	FAULT_POINT("staging.append.after");
 	return err;
+}
+
+void staging_release(struct staging *st, uint64_t segment)
+{
+	pthread_mutex_lock(&st->lock);
+	struct segment *s = segment_find(st, segment);
+	if (s && s->held > 0)
+		s->held--;
+	pthread_mutex_unlock(&st->lock);
 }
 
 /* --- reading --- */
@@ -596,7 +608,7 @@ int staging_remove(struct staging *st, uint64_t segment)
 	s = segment_find(st, segment);
 	if (!s || s->gone)
 		err = -ENOENT;
-	else if (s == st->cur || s == st->ready)
+	else if (s == st->cur || s == st->ready || s->held > 0)
 		err = -EBUSY;
 	else if (unlinkat(st->dirfd, name, 0) && errno != ENOENT)
 		err = -errno;
@@ -608,6 +620,15 @@ int staging_remove(struct staging *st, uint64_t segment)
 	}
 	pthread_mutex_unlock(&st->lock);
 	return err;
+}
+
+bool staging_is_held(struct staging *st, uint64_t segment)
+{
+	pthread_mutex_lock(&st->lock);
+	struct segment *s = segment_find(st, segment);
+	bool held = s && (s->held > 0 || s == st->cur || s == st->ready);
+	pthread_mutex_unlock(&st->lock);
+	return held;
 }
 
 static int cmp_u64(const void *a, const void *b)

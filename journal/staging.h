@@ -29,6 +29,9 @@ void staging_close(struct staging *st);
 /* Appends len (<= 4 MiB) bytes; thread-safe; may sleep in the kernel's write-back throttling, so never call it with a
  * lock held. -ENOSPC, -EIO (both leave nothing behind that counts), -EROFS after a failed sync. */
 int staging_append(struct staging *st, const void *data, size_t len, struct staged *out);
+/* After a successful append the segment cannot be removed until this is called once: when a record names the bytes, or when
+ * they were given up. */
+void staging_release(struct staging *st, uint64_t segment);
 /* Reads exactly len bytes: 0, -ENOENT (segment is gone: look the bytes up again), -EIO. Thread-safe. */
 int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, size_t len);
 /* Flusher only: fdatasync every segment that was appended to since the last call began. A failure is terminal. */
@@ -41,7 +44,10 @@ int staging_prepare(struct staging *st);
  * window of what it read; staging_verify_end frees it. */
 int staging_verify(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint64_t sum);
 void staging_verify_end(struct staging *st);
-/* Deletes a segment that is sealed (not the current one): open readers keep their bytes. 0, -EBUSY, -errno. */
+/* True while the segment takes appends, or an append to it has not been released. Once false it stays false. */
+bool staging_is_held(struct staging *st, uint64_t segment);
+/* Deletes a segment that is sealed (not the current one) and not held by an append: open readers keep their bytes. 0,
+ * -EBUSY, -ENOENT, -errno. */
 int staging_remove(struct staging *st, uint64_t segment);
 /* Segment numbers present, ascending; the current one last (without the one made ahead). Returns the count, fills at most max. */
 size_t staging_list(struct staging *st, uint64_t *segments, size_t max);
