@@ -347,6 +347,19 @@ out:
 	return err;
 }
 
+void cachedir_hot_remove(struct cachedir *c)
+{
+	char *slash = strrchr(c->hot, '/'), *lock = NULL;
+
+	if (rmdir(c->hot))
+		log_warn("hot: cannot remove dir=%s err=\"%s\"", c->hot, strerror(errno));
+	*slash = 0; /* CACHE/lock keeps everybody else out of it */
+	if (asprintf(&lock, "%s/lock", c->hot) >= 0 && (unlink(lock) || rmdir(c->hot)))
+		log_debug("hot: something is left in dir=%s", c->hot);
+	*slash = '/';
+	free(lock);
+}
+
 /* --- the reserve --- */
 
 void cachedir_reserve_make(struct cachedir *c, size_t size)

@@ -35,6 +35,9 @@ void cachedir_close(struct cachedir *c);
  * that there was one. root NULL: /run/jfs or /dev/shm/jfs. */
 int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e);
 
+/* Deletes the (empty) directory of the hot logs. */
+void cachedir_hot_remove(struct cachedir *c);
+
 /* The reserve: made when there is room for several times its size; given up at once. */
 void cachedir_reserve_make(struct cachedir *c, size_t size);
 bool cachedir_reserve_give(struct cachedir *c); /* false: nothing to give */

@@ -12,6 +12,7 @@
 #include "journal/kv.h"
 #include "util/buf.h"
 #include "util/fault.h"
+#include "util/log.h"
 
 #define META_PAGES 2
 /* Pages a put may take besides the record's own: the path to the last leaf copied and split, LMDB's list of free pages. */
@@ -106,6 +107,16 @@ void hot_close(struct hot *h)
 	free(h->dir);
 	free(h->pristine);
 	*h = (struct hot){0};
+}
+
+void hot_remove(struct hot *h)
+{
+	char path[4096];
+
+	file_name(h, path);
+	if (unlink(path) || rmdir(h->dir))
+		log_warn("hot: cannot remove dir=%s err=\"%s\"", h->dir, strerror(errno));
+	hot_close(h);
 }
 
 int hot_remake(struct hot *h, struct errmsg *e)

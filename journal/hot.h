@@ -35,6 +35,8 @@ uint64_t hot_used(const struct hot *h); /* bytes up to the last used page */
 int hot_scan(struct hot *h, uint64_t upto, int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len), void *arg);
 /* Empties it: LMDB's first state is put back, the pages stay allocated. 0 or -errno (terminal). */
 int hot_reset(struct hot *h);
+/* Closes it and deletes its file and directory: after a clean close it need not hold memory. */
+void hot_remove(struct hot *h);
 /* Deletes the file, whatever it holds, and makes a new one. */
 int hot_remake(struct hot *h, struct errmsg *e);
 

@@ -85,7 +85,11 @@ static int open_files(struct journal *j, const struct journal_config *cfg, struc
 	j->space = j->state.space;
 	j->inodes = j->state.inodes;
 	err = open_hot(j, cfg, rep, e);
-	return err ? err : journal_recover(j, rep, e);
+	if (!err)
+		err = journal_recover(j, rep, e);
+	if (!err)
+		staging_trim_tails(j->staging);
+	return err;
 }
 
 static void start_marks(struct journal *j)
@@ -210,6 +214,13 @@ static int write_clean(struct journal *j)
 	return base_write(j, NULL, &s, &more);
 }
 
+static void hot_logs_remove(struct journal *j)
+{
+	for (int i = 0; i < 2; i++)
+		hot_remove(&j->gen[i].hot);
+	cachedir_hot_remove(&j->dir);
+}
+
 int journal_close(struct journal *j)
 {
 	struct waiter *w;
@@ -225,6 +236,8 @@ int journal_close(struct journal *j)
 			err = -ENOSPC; /* kept in the hot logs for the next open */
 		else
 			err = write_clean(j);
+		if (!err)
+			hot_logs_remove(j);
 	}
 	pthread_mutex_lock(&j->lock);
 	w = j->waiters;

@@ -12,7 +12,13 @@
  *  I6 after a failed sync or hot commit nothing is acknowledged any more (P12): journal_failed() is true for good.
  *
  * Locking.  One mutex. Everything marked [locked] is called between journal_lock and journal_unlock, by any thread.
- * Nothing that blocks on disk or network happens under it, except page faults of the map. */
+ * Nothing that blocks on disk or network happens under it, except page faults of the map. Functions without [locked]
+ * may take it themselves: call them without it (journal_mark, journal_demand, journal_failed, journal_next_seq,
+ * journal_must_wait and journal_staging take none).
+ *
+ * Trim.  An OP_TRIM record that puts the meta key "trim" (be64 sequence number) makes the flusher delete, in bounded
+ * pieces with its flushes, log records up to it, tombstones flushed up to it, and T_SMAP and T_WINDOW entries whose
+ * window ended up to it. */
 #ifndef JFS_JOURNAL_JOURNAL_H
 #define JFS_JOURNAL_JOURNAL_H
 
@@ -107,7 +113,8 @@ enum watermark {
 uint64_t journal_mark(const struct journal *j, enum watermark w);
 /* Raises UPLOADED, APPLIED or TRIM (their owners do, after the record that says so is durable); wakes waiters. */
 void journal_raise(struct journal *j, enum watermark w, uint64_t seq);
-/* Calls fn(arg, err) once `w` >= seq (err 0), or when it can no longer happen (-EIO failed, -EROFS frozen for APPLIED).
+/* Calls fn(arg, err) once `w` >= seq (err 0), or when it can no longer happen (-EIO failed; -EROFS frozen, for UPLOADED
+ * and APPLIED; -ENOSPC for DURABLE: the disk is full, the record is kept and tried again; -ESHUTDOWN closed; -ENOMEM).
  * Asks for it at once: a flush for DURABLE, a demand for UPLOADED/APPLIED. fn runs in the caller if already true,
  * else in the thread that raises it, no lock held. */
 void journal_when(struct journal *j, enum watermark w, uint64_t seq, void (*fn)(void *arg, int err), void *arg);

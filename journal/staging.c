@@ -169,6 +169,58 @@ int staging_open(const char *dir, uint64_t next_segment, struct staging **out, s
 	return 0;
 }
 
+/* The end of what was ever written: an unwritten preallocated range reads as a hole. -errno when it cannot be told. */
+static off_t written_end(int fd, off_t size)
+{
+	off_t end = 0;
+
+	while (end < size) {
+		off_t data = lseek(fd, end, SEEK_DATA);
+
+		if (data < 0)
+			return errno == ENXIO ? end : -errno;
+		end = lseek(fd, data, SEEK_HOLE);
+		if (end < 0)
+			return -errno;
+	}
+	return end;
+}
+
+static void segment_trim(struct staging *st, struct segment *s, const char *name)
+{
+	struct stat sb;
+	int fd = openat(st->dirfd, name, O_RDWR | O_CLOEXEC);
+	off_t end;
+
+	if (fd < 0)
+		return;
+	end = fstat(fd, &sb) ? -EIO : written_end(fd, sb.st_size);
+	if (end > 0 && end < sb.st_size && ftruncate(fd, end) == 0 && fstat(fd, &sb) == 0) {
+		st->total += (uint64_t)sb.st_blocks * 512 - s->disk;
+		s->disk = (uint64_t)sb.st_blocks * 512;
+	}
+	close(fd);
+	if (end == 0 && unlinkat(st->dirfd, name, 0) == 0)
+		segment_drop(st, s);
+}
+
+void staging_trim_tails(struct staging *st)
+{
+	char name[32];
+
+	pthread_mutex_lock(&st->lock);
+	for (int i = 0; i < BUCKETS; i++) {
+		for (struct segment *s = st->bucket[i], *next; s; s = next) {
+			next = s->next;
+			if (s == st->cur || s == st->ready || s->users)
+				continue;
+			segment_name(name, s->number);
+			segment_trim(st, s, name);
+		}
+	}
+	pthread_mutex_unlock(&st->lock);
+}
+
 void staging_close(struct staging *st)
 {
 	if (!st)

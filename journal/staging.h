@@ -38,6 +38,9 @@ int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, 
 int staging_sync(struct staging *st);
 /* The same for one segment, appended to by an earlier process (recovery). -ENOENT, -EIO (terminal). */
 int staging_sync_segment(struct staging *st, uint64_t segment);
+/* Gives back the preallocated room behind the last written byte of every sealed segment, and those never written to.
+ * Only when everything that records name has been synced (after recovery): what is unsynced may look unwritten. */
+void staging_trim_tails(struct staging *st);
 /* Makes the next segment ahead of need, when the current one is half full. Blocks; the flusher calls it. 0, -errno. */
 int staging_prepare(struct staging *st);
 /* Recovery, one thread: reads with O_DIRECT where possible and compares XXH3-64: 0, -EBADMSG, -ENOENT, -EIO. Keeps a
