@@ -177,7 +177,7 @@ static int seek_known(struct fs *fs, uint64_t ino, const struct inode_val *v, ui
 {
 	uint64_t from = 0, to = 0;
 	size_t ncuts;
-	int rc = fs_cuts_read(fs, ino, &ncuts);
+	int rc = fs_cuts_read(fs, ino, v, &ncuts);
 
 	while (!rc && off < v->attr.length) {
 		rc = extent_next(fs, ino, off, ncuts, &from, &to);

@@ -9,7 +9,7 @@
 #include "daemon/fs_internal.h"
 #include "util/buf.h"
 
-int fs_cuts_read(struct fs *fs, uint64_t ino, size_t *n)
+int fs_cuts_read(struct fs *fs, uint64_t ino, const struct inode_val *v, size_t *n)
 {
 	const uint8_t *key, *val;
 	struct view_iter *it;
@@ -18,6 +18,8 @@ int fs_cuts_read(struct fs *fs, uint64_t ino, size_t *n)
 	int rc;
 
 	*n = 0;
+	if (v->lflags & IL_PLAIN)
+		return 0;
 	key_cut(&k, ino, 0);
 	it = view_seek(fs->j, &k, 9);
 	if (!it)
@@ -187,7 +189,7 @@ int fs_op_cut(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t len)
 		v->lflags |= IL_DATA_LOCAL;
 	if (done && all_known(op->fs, ino, v, len, v->attr.length))
 		return 0;
-	rc = fs_cuts_read(op->fs, ino, &n);
+	rc = fs_cuts_read(op->fs, ino, v, &n);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < n; i++) {
@@ -196,6 +198,7 @@ int fs_op_cut(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t len)
 		key_cut(&k, ino, op->fs->cuts[i].seq); /* the new one hides all that this one hid */
 		rec_del(op->r, &k, IF_FORGET);
 	}
+	v->lflags &= (uint8_t)~IL_PLAIN;
 	put_be64(from, len);
 	key_cut(&k, ino, op->seq);
 	rec_put(op->r, &k, from, sizeof(from), 0);
@@ -303,7 +306,7 @@ int fs_spans(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t of
 	int max, struct fs_need *need)
 {
 	struct spans s = { .fs = fs, .ino = ino, .v = v, .out = out, .max = max, .need = need };
-	int rc = fs_cuts_read(fs, ino, &s.ncuts);
+	int rc = fs_cuts_read(fs, ino, v, &s.ncuts);
 
 	while (!rc && off < end) {
 		uint64_t base = off & ~(JFS_CHUNK_SIZE - 1);

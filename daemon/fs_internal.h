@@ -98,7 +98,7 @@ int fs_orphan_release(struct fs *fs, uint64_t ino); /* 0, FS_ROOM, -errno */
 enum rec_op fs_orphan_op(struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op op);
 
 /* fs_extents.c */
-int fs_cuts_read(struct fs *fs, uint64_t ino, size_t *n); /* into fs->cuts */
+int fs_cuts_read(struct fs *fs, uint64_t ino, const struct inode_val *v, size_t *n); /* into fs->cuts */
 /* Has this chunk's list been loaded, or is there none that we do not know? */
 bool fs_chunk_known(struct fs *fs, uint64_t ino, const struct inode_val *v, uint32_t chunk);
 /* Takes [from, *to) of a chunk away from the extents there are; *to comes back lower when *budget ran out. 0, -EIO. */

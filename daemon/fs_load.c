@@ -206,7 +206,7 @@ static int chunk_piece(struct fs *fs, uint64_t position, uint64_t ino, uint32_t 
 		return 0;
 	extent_list_init(&l);
 	fs_op_begin(&op, fs, OP_LOAD);
-	rc = fs_cuts_read(fs, ino, &ncuts);
+	rc = fs_cuts_read(fs, ino, &v, &ncuts);
 	for (size_t i = 0; i < loaded->n && !rc; i++) {
 		struct extent_val e = loaded->v[i];
 
@@ -274,7 +274,7 @@ static int chunk_unload(struct fs *fs, uint64_t position, uint64_t ino, uint32_t
 	if (rc)
 		return rc;
 	fs_op_begin(&op, fs, OP_LOAD);
-	v.lflags &= (uint8_t)~IL_DATA_LOCAL;
+	v.lflags &= (uint8_t)~(IL_DATA_LOCAL | IL_PLAIN);
 	rec_put_inode(op.r, ino, &v, 0);
 	key_chunk(&k, ino, chunk);
 	rec_del(op.r, &k, IF_FORGET);

@@ -56,7 +56,7 @@ static void inode_new(const struct fs_op *op, const struct fs_cred *c, uint64_t 
 	v->attr.length = type == JFS_DIR ? 4096 : 0;
 	v->attr.parent = parent;
 	v->attr.tier = dir->attr.tier;
-	v->lflags = IL_XATTR_COMPLETE | (type == JFS_DIR ? IL_DIR_COMPLETE : IL_DATA_LOCAL);
+	v->lflags = IL_XATTR_COMPLETE | IL_PLAIN | (type == JFS_DIR ? IL_DIR_COMPLETE : IL_DATA_LOCAL);
 	fs_op_touch(op, v, FS_ATIME | FS_MTIME | FS_CTIME);
 }
 

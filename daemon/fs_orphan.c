@@ -60,10 +60,12 @@ void fs_op_dismantle(struct fs_op *op, uint64_t ino, const struct inode_val *v, 
 		key_symlink(&k, ino);
 		rec_del(op->r, &k, IF_FORGET);
 	}
-	key_xattr(&k, ino, "", 0);
-	all = keys_delete(op, &k, &budget);
 	if (v->attr.type == JFS_FILE) {
 		key_extent(&k, ino, 0, 0);
+		all = keys_delete(op, &k, &budget);
+	}
+	if (!(v->lflags & IL_PLAIN)) {
+		key_xattr(&k, ino, "", 0);
 		all = all && keys_delete(op, &k, &budget);
 		key_chunk(&k, ino, 0);
 		all = all && keys_delete(op, &k, &budget);

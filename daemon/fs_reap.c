@@ -145,7 +145,7 @@ static int reap_live(struct fs_op *op, uint64_t ino, uint64_t from, const struct
 	struct fs *fs = op->fs;
 	bool end;
 	size_t ncuts;
-	int rc = fs_cuts_read(fs, ino, &ncuts);
+	int rc = fs_cuts_read(fs, ino, v, &ncuts);
 
 	if (rc)
 		return rc;

@@ -132,6 +132,7 @@ static int change_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, c
 	if (rc == -ENOENT && (!val || (flags & XATTR_REPLACE)))
 		return -ENODATA;
 	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, val ? OP_SETXATTR : OP_REMOVEXATTR));
+	v.lflags &= (uint8_t)~IL_PLAIN;
 	if (val)
 		rec_put(op.r, k, val, len, 0);
 	else

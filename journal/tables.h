@@ -64,7 +64,8 @@ int key_parse_smap(const void *key, size_t n, uint64_t *segment, uint32_t *off);
 enum {
 	IL_DATA_LOCAL = 1,    /* born here: no chunk list in Redis that we do not know; never load */
 	IL_DIR_COMPLETE = 2,  /* a directory whose entries are all here (or tombstoned) */
-	IL_XATTR_COMPLETE = 4 /* all extended attributes are here */
+	IL_XATTR_COMPLETE = 4, /* all extended attributes are here */
+	IL_PLAIN = 8	       /* born here, and never had an attribute, a cut or a loaded list: nothing to look for */
 };
 
 struct inode_val {
