@@ -548,7 +548,6 @@ static void reaper_stop(struct appliance *a)
 {
 	if (!a->reaper_started)
 		return;
-	journal_set_notify(a->journal, NULL, NULL);
 	pthread_mutex_lock(&a->lock);
 	a->closing = true;
 	pthread_cond_signal(&a->cond);

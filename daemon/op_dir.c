@@ -66,6 +66,9 @@ static int add_entry(void *arg, const struct fs_dirent *d)
 		f->failed = true;
 		return 1;
 	}
+	/* Here, under the journal's lock, so that it cannot vanish between being read and being given out. */
+	if (plus)
+		fs_ref(s->fs, d->attr.ino);
 	f->used += need;
 	return 0;
 }
@@ -80,9 +83,10 @@ static int readdir_run(struct req *r)
 	rc = fs_readdir(r->s->fs, r->ino, r->off, r->flag, add_entry, &f, &r->need);
 	if (rc == 0 && f.failed && f.used == 0)
 		rc = -ENOMEM;
+	/* What came before something that must be loaded is an answer; the next call meets it first. */
+	if (rc == FS_NEED && f.used)
+		rc = 0;
 	if (rc == 0) {
-		for (size_t i = 0; i < f.n; i++)
-			fs_ref(r->s->fs, f.inos[i]);
 		r->out = f.buf;
 		r->out_len = f.used;
 		r->heap = f.inos; /* taken back if the reply fails */
@@ -90,6 +94,8 @@ static int readdir_run(struct req *r)
 		if (!r->s->cfg.no_atime)
 			fs_touch_atime(r->s->fs, r->ino);
 	} else {
+		for (size_t i = 0; i < f.n; i++)
+			fs_forget(r->s->fs, f.inos[i], 1);
 		free(f.inos);
 	}
 	return rc;

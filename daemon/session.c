@@ -187,8 +187,10 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 		r = errmsg_set(e, -ENOMEM, "cannot set up the session: out of memory or descriptors");
 	else
 		r = session_mount(s, e);
-	if (r == 0)
+	if (r == 0) {
+		stats_register(stats, source_session, s);
 		r = transport_start(s->se, &tc, &s->transport, e);
+	}
 	if (r == 0) {
 		r = -pthread_create(&s->waiter, NULL, waiter_main, s);
 		s->waiter_started = r == 0;
@@ -200,7 +202,6 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 		session_free(s);
 		return r;
 	}
-	stats_register(stats, source_session, s);
 	mountinfo_readahead(s->cfg.mountpoint, READAHEAD_KB);
 	*out = s;
 	return 0;

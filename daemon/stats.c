@@ -140,7 +140,7 @@ struct stats {
 		stats_source fn;
 		void *ctx;
 	} sources[SOURCES_MAX];
-	unsigned n;
+	_Atomic unsigned n; /* written by the registering thread after its entry */
 	uint64_t born_ns;
 	struct {
 		_Atomic uint64_t count, ns;
@@ -165,10 +165,13 @@ void stats_free(struct stats *s)
 
 void stats_register(struct stats *s, stats_source fn, void *ctx)
 {
-	if (s->n == SOURCES_MAX)
+	unsigned n = atomic_load(&s->n);
+
+	if (n == SOURCES_MAX)
 		abort();
-	s->sources[s->n].fn = fn;
-	s->sources[s->n++].ctx = ctx;
+	s->sources[n].fn = fn;
+	s->sources[n].ctx = ctx;
+	atomic_store(&s->n, n + 1);
 }
 
 #define ADD(counter, v) atomic_fetch_add_explicit(&(counter), (v), memory_order_relaxed)
@@ -243,13 +246,14 @@ static void put_ops(struct stats *s, struct stats_text *t)
 int stats_write(struct stats *s, struct buf *out)
 {
 	struct stats_text *t = stats_text_new();
+	unsigned n = atomic_load(&s->n);
 	int r;
 
 	if (!t)
 		return -ENOMEM;
 	put_process(s, t);
 	put_ops(s, t);
-	for (unsigned i = 0; i < s->n; i++)
+	for (unsigned i = 0; i < n; i++)
 		s->sources[i].fn(s->sources[i].ctx, t);
 	r = stats_text_finish(t, out);
 	stats_text_free(t);

@@ -31,7 +31,7 @@ typedef void (*stats_source)(void *ctx, struct stats_text *t);
 
 struct stats *stats_new(void);
 void stats_free(struct stats *s);
-/* At start, before threads: at most 16. */
+/* At most 16, by one thread at a time; texts may be made meanwhile. There is no taking back. */
 void stats_register(struct stats *s, stats_source fn, void *ctx);
 /* One file system operation ended: its name (a string constant out of stats_ops), time and error (0 or -errno). */
 void stats_op(struct stats *s, unsigned op, uint64_t ns, int err);
