@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "journal/journal_int.h"
 #include "journal/kv.h"
@@ -12,18 +14,43 @@
 #include "util/fault.h"
 #include "util/log.h"
 
-#define HOT_SIZE     ((size_t)64 << 20)
-#define HOT_SIZE_MIN ((size_t)256 << 10)
-#define DIRTY_LIMIT  ((uint64_t)256 << 20)
-#define INTERVAL_MS  50
+#define HOT_SIZE       ((size_t)64 << 20)
+#define HOT_SIZE_SMALL ((size_t)16 << 20) /* on a tmpfs that has no room for two of the usual */
+#define HOT_SIZE_MIN   ((size_t)256 << 10)
+#define DIRTY_LIMIT    ((uint64_t)256 << 20)
+#define INTERVAL_MS    50
 
 /* --- opening --- */
+
+/* A small tmpfs (a container's /dev/shm) gets smaller logs, unless the caller named a size. */
+static void size_hot(struct journal *j, const struct journal_config *cfg)
+{
+	struct statvfs s;
+	struct stat sb;
+	char path[4096];
+
+	if (cfg->hot_size)
+		return;
+	snprintf(path, sizeof(path), "%s/0/data.mdb", j->dir.hot);
+	if (stat(path, &sb) == 0 && (uint64_t)sb.st_size >= HOT_SIZE_SMALL && (uint64_t)sb.st_size <= HOT_SIZE) {
+		j->hot_size = (size_t)sb.st_size; /* what was left there takes the room that it needs */
+		return;
+	}
+	if (statvfs(j->dir.hot, &s))
+		return;
+	while (j->hot_size > HOT_SIZE_SMALL && 2 * (uint64_t)j->hot_size + HOT_SIZE_SMALL > (uint64_t)s.f_bavail * s.f_frsize)
+		j->hot_size /= 2;
+	if (j->hot_size < HOT_SIZE)
+		log_warn("journal: little room for the hot logs dir=%s mib=%zu", j->dir.hot, j->hot_size >> 20);
+}
 
 static int open_hot(struct journal *j, const struct journal_config *cfg, struct journal_report *rep, struct errmsg *e)
 {
 	bool other_boot = false, any = false;
 	int err = cachedir_hot(&j->dir, cfg->hot_dir, &other_boot, e);
 
+	if (!err)
+		size_hot(j, cfg);
 	for (int i = 0; i < 2 && !err; i++) {
 		struct generation *g = &j->gen[i];
 		char path[4096];

@@ -2,19 +2,27 @@
  *
  * A node is one allocation: the entry (so that overlay_next can start from it), its forward pointers, then the key.
  * Heights come from a private xorshift state, so that the same operations give the same list. The last search path is
- * not remembered: a generation holds some ten thousand keys and stays within the processor's cache. */
+ * not remembered: a generation holds some ten thousand keys and stays within the processor's cache. The first 16 bytes of
+ * a key are kept as two numbers as well: they decide nearly every comparison. */
 #include "journal/overlay.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/buf.h"
+
 #define LEVELS	    14
 #define CHUNK_SIZE  ((size_t)256 << 10)
 #define KEEP_CHUNKS 16 /* kept by overlay_clear: a usual generation needs no malloc */
 
+struct prefix {
+	uint64_t hi, lo; /* the first 16 bytes, big-endian, zeros behind a shorter key */
+};
+
 struct node {
 	struct overlay_entry e; /* first: an entry is its node */
+	struct prefix p;
 	struct node *next[];
 };
 
@@ -125,14 +133,32 @@ static int key_cmp(const uint8_t *a, size_t an, const uint8_t *b, size_t bn)
 	return c ? c : (an > bn) - (an < bn);
 }
 
+static struct prefix key_prefix(const uint8_t *key, size_t klen)
+{
+	uint8_t b[16] = {0};
+
+	memcpy(b, key, klen < sizeof(b) ? klen : sizeof(b));
+	return (struct prefix){.hi = get_be64(b), .lo = get_be64(b + 8)};
+}
+
+static bool node_below(const struct node *n, struct prefix p, const uint8_t *key, size_t klen)
+{
+	if (n->p.hi != p.hi)
+		return n->p.hi < p.hi;
+	if (n->p.lo != p.lo)
+		return n->p.lo < p.lo;
+	return key_cmp(n->e.key, n->e.klen, key, klen) < 0;
+}
+
 /* The first node whose key is not below the given one; fills the pointers that lead to it where wanted. */
 static struct node *list_find(const struct overlay *ov, const uint8_t *key, size_t klen, struct node **link[LEVELS])
 {
 	struct node **at = (struct node **)ov->head;
 	struct node *n = NULL, *known = NULL; /* known: already found to be >= key, on the level above */
+	struct prefix p = key_prefix(key, klen);
 
 	for (int l = ov->height - 1; l >= 0; l--) {
-		while ((n = at[l]) && n != known && key_cmp(n->e.key, n->e.klen, key, klen) < 0)
+		while ((n = at[l]) && n != known && node_below(n, p, key, klen))
 			at = n->next;
 		known = n;
 		if (link)
@@ -170,6 +196,7 @@ static struct overlay_entry *entry_obtain(struct overlay *ov, const void *key, s
 	if (!n)
 		return NULL;
 	memcpy((uint8_t *)n + fixed, key, klen);
+	n->p = key_prefix(key, klen);
 	n->e = (struct overlay_entry){.key = (uint8_t *)n + fixed, .klen = klen};
 	for (; ov->height < h; ov->height++)
 		link[ov->height] = &ov->head[ov->height];

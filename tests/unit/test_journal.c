@@ -1,6 +1,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "tests/unit/journal_history.h"
 #include "tests/unit/journal_kit.h"
 
 static void open_close(void)
@@ -1072,11 +1073,45 @@ static void a_clean_close_gives_room_back(void)
 	kit_fini(&k);
 }
 
+static void *commit_history(void *arg)
+{
+	struct kit *k = arg;
+	uint64_t seq;
+
+	for (int i = 0; i < 600; i++) {
+		REQUIRE(history_step(k->j, &seq) == 0);
+		if (i % 100 == 0)
+			CHECK_EQ(journal_wait(k->j, WM_DURABLE, seq), 0);
+	}
+	return NULL;
+}
+
+static void four_threads_commit(void)
+{
+	pthread_t t[4];
+	struct kit k;
+
+	kit_init(&k);
+	k.cfg.sync_interval_ms = 1;
+	k.cfg.hot_size = 512 << 10;
+	kit_open(&k);
+	for (int i = 0; i < 4; i++)
+		REQUIRE(pthread_create(&t[i], NULL, commit_history, &k) == 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	kit_close(&k);
+	kit_open(&k);
+	CHECK_EQ(journal_mark(k.j, WM_DURABLE), 2400);
+	CHECK_EQ(history_check(k.j, UINT64_MAX), 0);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 #define T(name) {#name, name}
 
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {T(open_close), T(kill_keeps_everything), T(random_history_against_model), T(the_log), T(trim_frees_the_log_and_tombstones), T(too_big_or_no_room), T(watermarks), T(fsyncs_share_a_flush), T(refusals), T(read_only_tools), T(dirty_limit), T(a_failed_commit_is_terminal), T(a_clean_close_gives_room_back), T(history_01_uploaded_is_a_record), T(history_02_killed_before_the_log_is_emptied), T(history_03_both_logs_in_order), T(history_04_what_exists_is_always_found), T(history_05_full_log_changes_nothing), T(history_06_nothing_grows_with_the_file), T(history_10_a_failed_sync_is_not_forgiven), T(history_11_the_device_came_back_older), T(history_11_hot_logs_of_another_boot), T(history_12_disk_full), T(history_13_staging_needs_no_lock), T(history_50_a_copy_is_noticed), {NULL, NULL}};
+	static const struct unit_test tests[] = {T(open_close), T(kill_keeps_everything), T(random_history_against_model), T(the_log), T(trim_frees_the_log_and_tombstones), T(too_big_or_no_room), T(watermarks), T(fsyncs_share_a_flush), T(refusals), T(read_only_tools), T(dirty_limit), T(four_threads_commit), T(a_failed_commit_is_terminal), T(a_clean_close_gives_room_back), T(history_01_uploaded_is_a_record), T(history_02_killed_before_the_log_is_emptied), T(history_03_both_logs_in_order), T(history_04_what_exists_is_always_found), T(history_05_full_log_changes_nothing), T(history_06_nothing_grows_with_the_file), T(history_10_a_failed_sync_is_not_forgiven), T(history_11_the_device_came_back_older), T(history_11_hot_logs_of_another_boot), T(history_12_disk_full), T(history_13_staging_needs_no_lock), T(history_50_a_copy_is_noticed), {NULL, NULL}};
 
 	return unit_main(argc, argv, tests);
 }
