@@ -55,6 +55,8 @@ $(BUILD)/%.o: %.c
 	@echo "  CC $<"
 	$(Q)$(CC) $(JFS_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
+$(BUILD)/redis/apply_lua.o: redis/apply.lua
+
 define room_archive
 $(BUILD)/lib$(1).a: $(call room_obj,$(1))
 	@mkdir -p $$(@D)

@@ -1,0 +1,107 @@
+/* What the three files of the coalescer share: coalesce.c collects records, coalesce_plan.c decides about inodes and
+ * names, coalesce_list.c about chunk lists and slices. Not for others. */
+#ifndef JFS_REDIS_COALESCE_INT_H
+#define JFS_REDIS_COALESCE_INT_H
+
+#include "journal/record.h"
+#include "redis/coalesce.h"
+#include "redis/paint.h"
+
+struct co_trash {
+	struct pl_trash t;
+	uint64_t time_ns;
+};
+
+struct co_parent {
+	uint64_t parent;
+	int64_t delta;
+};
+
+struct co_xattr {
+	const uint8_t *name, *value; /* value NULL: removed */
+	uint32_t name_len, value_len;
+};
+
+struct co_chunk {
+	uint32_t chunk;
+	struct layer w; /* new bytes and zeroes of the window */
+};
+
+struct co_inode {
+	uint64_t ino;
+	bool born, has_image, deleted, gone, sustain;
+	uint64_t time_ns; /* of the last record about it */
+	struct jfs_attr image;
+	bool has_stat;
+	int64_t st_length, st_space, st_inodes;
+	uint64_t cut; /* smallest length in the window, UINT64_MAX: never cut */
+	const uint8_t *target;
+	uint32_t target_len;
+	VEC(struct co_trash) trash;
+	VEC(struct co_parent) parents;
+	VEC(struct co_xattr) xattrs;
+	VEC(struct co_chunk) chunks;
+	/* scratch of coalesce_plan */
+	uint32_t lost, gained; /* names that Redis has and are gone; names that are new */
+	uint32_t moves;	       /* to trash; the first so many of trash_pick */
+	uint32_t *trash_pick;
+	enum co_orphan orphan;
+	enum { CI_DROP, CI_NEW, CI_KEEP, CI_SUSTAIN, CI_REMOVE } fate;
+	bool nameless;
+	uint8_t type; /* enum jfs_type, 0: not known */
+};
+
+struct co_dentry {
+	uint64_t parent;
+	const uint8_t *name;
+	uint32_t name_len;
+	bool has_expect;
+	uint8_t before[9], after[9]; /* all zero: absent */
+	bool lost_used;		     /* scratch: a trash item stands for this lost name */
+};
+
+struct coalesce {
+	struct arena mem;
+	VEC(struct co_inode) inodes;
+	VEC(struct co_dentry) dentries;
+	struct hmap by_ino, by_name;
+	uint64_t last;
+};
+
+/* While a plan is made. */
+struct placed { /* staged bytes that have a place in one of the plan's slices */
+	uint64_t segment;
+	uint32_t off, len;
+	uint32_t slice; /* index */
+	uint32_t slice_off;
+};
+struct build {
+	struct coalesce *co;
+	const struct coalesce_in *in;
+	struct window_plan *p;
+	VEC(struct placed) recorded, fresh; /* recorded: sorted */
+	struct hmap refs;
+	bool no_ids;
+};
+
+struct co_inode *co_inode_get(struct coalesce *co, uint64_t ino); /* NULL: not touched */
+int build_recorded(struct build *b);
+/* Notes the lists that must be known first. */
+int build_missing(struct build *b, const struct co_inode *ci);
+/* Lists of a live file. 0, -ENOMEM, -EUCLEAN; what is missing is noted in the plan. */
+int build_lists(struct build *b, struct co_inode *ci);
+
+static inline bool value_absent(const uint8_t v[9])
+{
+	return v[0] == 0;
+}
+static inline uint64_t value_ino(const uint8_t v[9])
+{
+	return get_be64(v + 1);
+}
+static inline struct smap_hit hit_none(void)
+{
+	return (struct smap_hit){ 0 };
+}
+
+#endif

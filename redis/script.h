@@ -1,0 +1,67 @@
+/* One window, one script (DESIGN 3.5): a plan as arguments of redis/apply.lua, and the script's answer.
+ *
+ * The script checks the fencing token and that the position is the previous window's, then everything a write could
+ * stumble over, and only then writes. So an answer other than OK means that nothing was changed, a lost script makes those
+ * behind it answer GAP, and one that arrives late answers GAP as well. Executing it twice is impossible: it moves the
+ * position. All keys are derived from the plan; they are not declared in KEYS (one server, no Cluster).
+ *
+ * Arguments: prefix, epoch, previous sequence, previous chain, new sequence, new chain, now (s), hour of the trash, sid,
+ * oldest ctime allowed (s), space and inodes of new inodes, unsafe (0/1), then the sections in the order in which apply.lua
+ * reads them, each beginning with its count. Numbers are decimal text, everything else raw bytes. */
+#ifndef JFS_REDIS_SCRIPT_H
+#define JFS_REDIS_SCRIPT_H
+
+#include <hiredis/hiredis.h>
+
+#include "redis/lease.h"
+#include "redis/plan.h"
+
+extern const char rds_apply_lua[];
+
+/* What a plan is sent with. */
+struct script_ctx {
+	const char *prefix;	 /* NULL: none */
+	struct rds_position prev; /* epoch: our token; seq, chain: before this window */
+	uint64_t seq;		 /* the window's end */
+	char chain[RDS_CHAIN_LEN + 1];
+	uint64_t sid;		 /* our session, for files that are unlinked while open */
+	int64_t now;		 /* unix seconds: names the trash's hour, dates delfiles */
+	int64_t oldest_ctime;	 /* older ctimes are sent as this (gc deletes what looks old: spec 10.2) */
+	bool unsafe;		 /* no token, no position, no comparison: whatever is there is overwritten */
+};
+
+struct script_args {
+	struct arena mem;
+	VEC(const char *) argv;
+	VEC(size_t) lens;
+	size_t bytes;
+};
+
+/* 0 or -ENOMEM. The arguments point into the plan, which must live as long. */
+int script_encode(const struct window_plan *p, const struct script_ctx *ctx, struct script_args *out);
+void script_args_fini(struct script_args *a);
+
+enum script_status {
+	SCRIPT_OK,
+	SCRIPT_GAP,	/* the position is another one: pos */
+	SCRIPT_FENCED,	/* a higher epoch: pos */
+	SCRIPT_FORGOT,	/* a lower epoch: pos */
+	SCRIPT_NOKEY,	/* the private key is gone: reloaded or flushed */
+	SCRIPT_ENTRY,	/* key (d{parent}), field: the name, value: what is there instead (9 bytes or empty) */
+	SCRIPT_EXISTS,	/* key: should not be there */
+	SCRIPT_LIST,	/* key (c{ino}_{chunk}): the list changed: load it and compute again */
+	SCRIPT_GONE,	/* key: the inode (decimal) has no record any more */
+	SCRIPT_DEADREF, /* key: sliceRef field of a slice whose objects are being deleted */
+	SCRIPT_BAD,	/* key, field: why */
+};
+struct script_answer {
+	enum script_status status;
+	struct rds_position pos;
+	char key[128];
+	uint8_t field[256], value[16];
+	size_t field_len, value_len;
+};
+/* 0 or -EPROTO: not an answer of this script. */
+int script_parse(const redisReply *r, struct script_answer *out);
+
+#endif

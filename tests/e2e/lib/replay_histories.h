@@ -1,0 +1,1 @@
+#define HISTORY_TESTS { NULL, NULL }

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Replay against a real redis-server: plans and the script, then the replayer. Needs redis-server, nothing else.
+cd "$(dirname "$0")/../.." || exit 1
+build=${BUILD:-build}
+if ! command -v redis-server >/dev/null; then
+	echo "replay: 0 passed, 0 failed, 1 skipped (no redis-server)"
+	exit 0
+fi
+passed=0 failed=0
+for t in replay_script replayer; do
+	[ -f "tests/e2e/$t.c" ] || continue
+	out=$(timeout 300 "$build/tests/e2e/$t" </dev/null) || echo "$t failed" >&2
+	line=$(printf '%s\n' "$out" | tail -n 1)
+	echo "$line"
+	p=$(printf '%s' "$line" | sed -n 's/.*: \([0-9]*\) passed.*/\1/p')
+	f=$(printf '%s' "$line" | sed -n 's/.*, \([0-9]*\) failed.*/\1/p')
+	passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
+done
+echo "replay: $passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
