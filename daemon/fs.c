@@ -217,6 +217,12 @@ void fs_kill_suid(struct inode_val *v)
 		v->attr.mode &= (uint16_t)~02000;
 }
 
+void fs_unlink_dir(struct inode_val *dir)
+{
+	if (dir->attr.nlink > 2)
+		dir->attr.nlink--;
+}
+
 void fs_fill(struct fs_attr *out, uint64_t ino, const struct inode_val *v)
 {
 	if (!out)
@@ -340,7 +346,7 @@ int fs_check_new(struct fs *fs, uint64_t parent, const char *name, size_t n, str
 	rc = fs_dentry(fs, parent, name, n, &type, &ino);
 	if (rc != -ENOENT)
 		return rc ? rc : -EEXIST;
-	if (dir->attr.nlink == 0)
+	if (dir->attr.nlink == 0 || jfs_inode_is_trash(dir->attr.parent))
 		return -ENOENT;
 	if (fs->cfg.read_only)
 		return -EROFS;

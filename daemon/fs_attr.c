@@ -35,6 +35,8 @@ static int setattr_check(struct fs *fs, const struct fs_cred *c, const struct in
 	bool owner = c->uid == 0 || c->uid == v->attr.uid, times = false;
 	int rc;
 
+	if (jfs_inode_is_trash(v->attr.parent))
+		return -EPERM;
 	if (set->valid & FSA_SIZE) {
 		rc = size_check(v, set->size);
 		if (!rc && set->size > v->attr.length)

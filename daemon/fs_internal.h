@@ -85,6 +85,7 @@ void fs_id_note(struct fs_op *op, uint64_t ino);
 int fs_need(struct fs_need *need, enum fs_need_kind kind, uint64_t ino, uint32_t chunk); /* returns FS_NEED */
 void fs_fill(struct fs_attr *out, uint64_t ino, const struct inode_val *v);
 void fs_kill_suid(struct inode_val *v);
+void fs_unlink_dir(struct inode_val *dir); /* one subdirectory less; a loaded count may be too low */
 int64_t fs_stat_len(const struct inode_val *v); /* what a file counts in dirDataLength */
 
 /* fs_orphan.c: a name of a non-directory, or a directory, goes. Adds everything but the entry itself. */
@@ -114,5 +115,9 @@ int fs_spans(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t of
 	int max, struct fs_need *need);
 /* The whole of a truncate to `len` but the times: 0, -errno. */
 int fs_op_truncate(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t len);
+
+
+/* fs_evict.c: deletes (IF_FORGET) the keys that share their first 9 bytes with `from`, until *budget is 0. 0, -EIO. */
+int fs_op_prefix_delete(struct fs_op *op, const struct jkey *from, unsigned *budget);
 
 #endif

@@ -331,6 +331,8 @@ static int remove_locked(struct fs *fs, const struct fs_cred *c, uint64_t parent
 		return rc;
 	if (fs->cfg.read_only)
 		return -EROFS;
+	if (jfs_inode_is_trash(dir.attr.parent))
+		return fs_need(need, NEED_TRASH, parent, 0);
 	if (rmdir != (type == JFS_DIR))
 		return rmdir ? -ENOTDIR : -EISDIR;
 	rc = rmdir ? fs_dir(fs, ino, &v, need) : fs_inode(fs, ino, &v, need);
@@ -342,8 +344,8 @@ static int remove_locked(struct fs *fs, const struct fs_cred *c, uint64_t parent
 		return rc ? rc : -ENOTEMPTY;
 
 	fs_op_begin(&op, fs, rmdir ? OP_RMDIR : OP_UNLINK);
-	if (rmdir && dir.attr.nlink > 2)
-		dir.attr.nlink--;
+	if (rmdir)
+		fs_unlink_dir(&dir);
 	fs_op_touch(&op, &dir, FS_MTIME | FS_CTIME);
 	fs_op_expect(&op, parent, name, n, type, ino);
 	key_dentry(&k, parent, name, n);

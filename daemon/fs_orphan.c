@@ -269,6 +269,8 @@ int fs_reap_orphans(struct fs *fs)
 				return rc;
 			continue;
 		}
+		if (rc == -EROFS) /* frozen: they stay as they are */
+			return 0;
 		if (rc || !ino)
 			return rc;
 		after = ino;

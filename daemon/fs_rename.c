@@ -65,7 +65,9 @@ static int rename_check(struct fs *fs, const struct fs_cred *c, struct side *s, 
 		return -EROFS;
 	if (d->exists && s->ino == d->ino)
 		return 0; /* one name, or two of one inode: nothing will be done */
-	if (d->dir.attr.nlink == 0)
+	if (jfs_inode_is_trash(s->dir.attr.parent))
+		return fs_need(need, NEED_TRASH, s->parent, 0);
+	if (d->dir.attr.nlink == 0 || jfs_inode_is_trash(d->dir.attr.parent))
 		return -ENOENT;
 	if (s->type == JFS_DIR && s->parent != d->parent)
 		rc = not_below(fs, s->ino, d->parent, need);
@@ -109,7 +111,7 @@ static void inode_move(struct fs_op *op, struct side *what, struct side *from, s
 		rec_dirstat(op->r, from->parent, -len, -space, -1);
 		rec_dirstat(op->r, to->parent, len, space, 1);
 		if (v->attr.type == JFS_DIR) {
-			from->dir.attr.nlink--;
+			fs_unlink_dir(&from->dir);
 			to->dir.attr.nlink++;
 		}
 	}
@@ -133,7 +135,7 @@ static void rename_build(struct fs_op *op, struct side *s, struct side *d, bool 
 		rec_del(op->r, &k, 0);
 		if (d->exists) {
 			if (d->type == JFS_DIR)
-				d->dir.attr.nlink--;
+				fs_unlink_dir(&d->dir);
 			fs_op_drop(op, d->parent, d->name, d->n, d->ino, &d->v);
 		}
 	}

@@ -39,13 +39,16 @@ enum rec_item_kind {
 	IT_DEL = 2,   /* key: tombstone; IF_FORGET: no tombstone is kept in base (the key may simply vanish) */
 	IT_EXPECT = 3,/* key (T_DENTRY), value = what it was before (9 bytes) or empty = absent: checked by the script */
 	IT_SPACE = 4, /* value: be64 signed used space delta, be64 signed inode count delta */
-	IT_DIRSTAT = 5, /* key: T_INODE key of the directory; value: 3 x be64 signed: length, space, inodes */
+	IT_DIRSTAT = 5, /* key: T_INODE key of the directory; value: 3 x be64 signed: length, space, inodes. A file that has
+			 had several names changes its length for all its parents: then the key is the file's own */
 	IT_NLINK = 6, /* key: T_INODE key; value: be32 signed: change of the published nlink of a non-directory */
 	IT_PARENT = 7,/* key: T_INODE key; value: be64 parent, be32 signed change of p{ino}[parent] */
 	IT_CUT = 8,   /* key: T_INODE key; value: be64 from, be64 new length: truncate, replay masks from `from` */
 	IT_PUNCH = 9, /* key: T_INODE key; value: be64 off, be64 len: zeroes, replay masks the range */
 	IT_TRASH = 10,/* key: T_DENTRY key that went; value: type u8, ino be64: move it to trash instead of deleting, if published */
-	IT_GONE = 11, /* key: T_INODE key; value: be64 final length: the last name and last opener are gone: dismantle it */
+	IT_GONE = 11, /* key: T_INODE key; value: be64 final length: the last name and last opener are gone: dismantle it. No
+			 replayable record names the inode afterwards; of a directory, symlink or special it comes with the
+			 last name */
 	IT_SUSTAIN = 12, /* key: T_INODE key: no name left, but the kernel still has it */
 };
 

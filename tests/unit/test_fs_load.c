@@ -341,6 +341,40 @@ static void history_23_emptied_before_its_chunk_loads(void)
 	fk_fini(&f);
 }
 
+/* Clean entries are dropped, what is not in Redis yet stays, and so do tombstones. */
+static void drop_clean(void)
+{
+	uint8_t rec[JFS_ATTR_MAX], list[JFS_SLICE_LEN], buf[4];
+	struct answer x[2];
+	struct fs_loaded_entry e[2];
+	uint64_t upto, mine;
+	struct fs_attr a;
+	struct fk f;
+
+	fk_init(&f);
+	e[0] = *entry(&x[0], "x", 501, 4, 500);
+	e[1] = *entry(&x[1], "y", 502, 4, 500);
+	load_dir(&f, 500, e, 2);
+	CHECK_EQ(fs_insert_chunk(f.fs, 0, 501, 0, list, slice(list, 10, 0, 4)), 0);
+	CHECK_EQ(fk_unlink(&f, 500, "y"), 0);
+	applied(&f);
+	upto = fk_mark(&f);
+	CHECK_EQ(fk_mkdir(&f, 1, "new", &mine), 0);
+	CHECK_EQ(fs_drop_clean(f.fs, upto), 0);
+	CHECK_EQ(fk_keys(&f, T_INODE, 0), 2); /* the root and what is new */
+	CHECK_EQ(fk_keys(&f, T_EXTENT, 0), 0);
+	CHECK_EQ(fk_keys(&f, T_CHUNK, 0), 0);
+	CHECK_EQ(fk_keys(&f, T_DENTRY, 0), 1);
+	CHECK_EQ(fk_ino(&f, 1, "new"), mine);
+	CHECK_EQ(fs_lookup(f.fs, 500, "x", 1, &a, &f.need), FS_NEED);
+	CHECK_EQ(fs_insert_inode(f.fs, upto, 500, rec, fk_record(rec, JFS_DIR, 2, 4096, 1)), 0);
+	CHECK_EQ(fs_insert_dir(f.fs, upto, 500, e, 2), 0);
+	CHECK_EQ(fk_ino(&f, 500, "x"), 501);
+	CHECK_EQ(fk_ino(&f, 500, "y"), 0);
+	CHECK_EQ(fk_read(&f, 501, 0, buf, 4), -EAGAIN);
+	fk_fini(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
@@ -355,6 +389,7 @@ int main(int argc, char **argv)
 		{ "history_21_older_answer_names_an_evicted_inode", history_21_older_answer_names_an_evicted_inode },
 		{ "history_22_redis_falls_back", history_22_redis_falls_back },
 		{ "history_23_emptied_before_its_chunk_loads", history_23_emptied_before_its_chunk_loads },
+		{ "drop_clean", drop_clean },
 		{ 0 },
 	};
 
