@@ -348,6 +348,68 @@ static void compare(struct world *w)
 	CHECK_EQ(got_inodes, inodes);
 }
 
+/* What replay will sum up per inode: entries of a directory, links, names in all parents, ends. */
+enum { INOS = 1 << 17 };
+struct sums {
+	int entries, links, names, gone;
+};
+
+static int sums_fn(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	struct sums *all = arg;
+	struct rec_header h;
+	struct rec_reader r;
+	struct rec_item it;
+
+	(void)seq;
+	CHECK_EQ(rec_open(rec, len, &h, &r), 0);
+	while (rec_next(&r, &it) == 1) {
+		uint64_t ino = it.klen >= 9 ? get_be64(it.key + 1) : 0;
+
+		if (it.kind == IT_SPACE || ino >= INOS)
+			continue;
+		if (it.kind == IT_DIRSTAT)
+			all[ino].entries += (int)get_be64(it.val + 16);
+		else if (it.kind == IT_NLINK)
+			all[ino].links += (int)get_be32(it.val);
+		else if (it.kind == IT_PARENT)
+			all[ino].names += (int)get_be32(it.val + 8);
+		else if (it.kind == IT_GONE)
+			all[ino].gone++;
+		else if (it.kind == IT_PUT && it.key[0] == T_INODE)
+			CHECK_EQ(all[ino].gone, 0);
+	}
+	return 0;
+}
+
+static void compare_deltas(struct world *w)
+{
+	struct sums *all = calloc(INOS, sizeof(*all));
+	uint64_t upto = fk_mark(&w->f);
+
+	REQUIRE(all && journal_wait(w->f.k.j, WM_DURABLE, upto) == 0);
+	CHECK_EQ(journal_log_scan(w->f.k.j, 0, upto, sums_fn, all), 0);
+	for (int i = 1; i <= w->used; i++) {
+		struct node *n = &w->n[i];
+		struct sums *s = &all[n->ino];
+		int entries = 0;
+
+		REQUIRE(n->ino < INOS);
+		CHECK_EQ(s->gone, !w->trash && (!n->alive || (n->nlink == 0 && n->type != JFS_FILE)));
+		if (n->type == JFS_DIR) {
+			for (int k = 0; k < NAMES; k++)
+				entries += n->entry[k] != 0;
+			CHECK_EQ(s->entries, entries);
+		} else {
+			if (!w->trash)
+				CHECK_EQ(1 + s->links, n->nlink);
+			if (n->alive && n->nlink && fk_attr(&w->f, n->ino).parent == 0)
+				CHECK_EQ(s->names, n->nlink);
+		}
+	}
+	free(all);
+}
+
 static void restart(struct world *w)
 {
 	for (int i = 2; i <= w->used; i++)
@@ -414,6 +476,7 @@ static void run(bool trash)
 	}
 	fk_reap(&w.f);
 	compare(&w);
+	compare_deltas(&w);
 	fk_fini(&w.f);
 }
 
