@@ -40,6 +40,13 @@ static int kv_err(int rc)
 	return rc > 0 ? -rc : -EIO;
 }
 
+/* LMDB answers EIO to a short write, which is how a disk becomes full; errno tells it from a failing device. kv_begin
+ * clears errno, no call of ours in between sets EIO. */
+static int kv_write_err(int rc)
+{
+	return rc == EIO && errno != EIO ? -ENOSPC : kv_err(rc);
+}
+
 /* Sanitizers and resource limits leave less address space than a bare process has. */
 static int env_open_shrinking(const char *dir, unsigned flags, size_t map, MDB_env **out)
 {
@@ -135,12 +142,15 @@ size_t kv_page_size(const struct kv *kv)
 
 int kv_begin(struct kv *kv, bool write, struct MDB_txn **txn)
 {
-	return kv_err(mdb_txn_begin(kv->env, NULL, write ? 0 : MDB_RDONLY, txn));
+	int rc = mdb_txn_begin(kv->env, NULL, write ? 0 : MDB_RDONLY, txn);
+
+	errno = 0;
+	return kv_err(rc);
 }
 
 int kv_commit(struct MDB_txn *txn)
 {
-	return kv_err(mdb_txn_commit(txn));
+	return kv_write_err(mdb_txn_commit(txn));
 }
 
 void kv_abort(struct MDB_txn *txn)
@@ -180,7 +190,7 @@ static int put(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, siz
 {
 	MDB_val k = val_of(key, klen);
 
-	return kv_err(mdb_put(txn, kv->dbi[dbi], &k, v, flags));
+	return kv_write_err(mdb_put(txn, kv->dbi[dbi], &k, v, flags));
 }
 
 int kv_put(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen, const void *val, size_t vlen)
@@ -210,7 +220,7 @@ int kv_del(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t 
 {
 	MDB_val k = val_of(key, klen);
 
-	return kv_err(mdb_del(txn, kv->dbi[dbi], &k, NULL));
+	return kv_write_err(mdb_del(txn, kv->dbi[dbi], &k, NULL));
 }
 
 int kv_count(struct kv *kv, struct MDB_txn *txn, int dbi, size_t *n)
@@ -279,7 +289,7 @@ int kv_cursor_next(struct MDB_cursor *c, struct kv_pair *p)
 
 int kv_cursor_del(struct MDB_cursor *c)
 {
-	return kv_err(mdb_cursor_del(c, 0));
+	return kv_write_err(mdb_cursor_del(c, 0));
 }
 
 /* --- SIGBUS --- */

@@ -46,16 +46,22 @@ static inline void history_record(struct journal *j, uint64_t n, const struct st
 static inline int history_step(struct journal *j, uint64_t *seq)
 {
 	static _Thread_local uint8_t bytes[FILL_MAX];
-	struct staged s;
-	int err = staging_append(journal_staging(j), bytes, history_fill(bytes, (uint8_t)(journal_mark(j, WM_COMMITTED) % 250)), &s);
+	struct staged s = {.len = 0};
 
-	if (err)
-		return err;
 	for (;;) {
-		uint64_t n;
+		uint64_t n = journal_next_seq(j);
+		int err = 0;
 
+		if (n % WRITE_EVERY == 0 && !s.len)
+			err = staging_append(journal_staging(j), bytes, history_fill(bytes, (uint8_t)(n % 250)), &s);
+		if (err)
+			return err;
 		journal_lock(j);
 		n = journal_next_seq(j);
+		if (n % WRITE_EVERY == 0 && !s.len) { /* another thread was faster: ours is the write after all */
+			journal_unlock(j);
+			continue;
+		}
 		history_record(j, n, &s);
 		err = journal_commit(j, seq);
 		journal_unlock(j);
