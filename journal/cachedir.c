@@ -305,16 +305,67 @@ static bool other_boots_remove(int dirfd, const char *boot)
 	return found;
 }
 
-int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e)
+static int boot_id(char boot[64], struct errmsg *e)
 {
-	char mark[64], boot[64], *top = NULL;
-	int err = -ENOMEM, fd = -1;
-	ssize_t n = text_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", boot, sizeof(boot));
+	ssize_t n = text_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", boot, 64);
 
 	if (n <= 0 || strchr(boot, '/'))
 		return errmsg_set(e, -EIO, "/proc/sys/kernel/random/boot_id cannot be read");
+	return 0;
+}
+
+static const char *default_root(void)
+{
+	return is_tmpfs("/run") ? "/run/jfs" : is_tmpfs("/dev/shm") ? "/dev/shm/jfs" : NULL;
+}
+
+int cachedir_hot_find(struct cachedir *c, const char *root, struct errmsg *e)
+{
+	char mark[64], boot[64], noted[4096];
+	struct stat sb;
+	int err = boot_id(boot, e);
+
+	if (err)
+		return err;
+	if (!root && text_read(c->fd, "hotdir", noted, sizeof(noted)) > 0)
+		root = noted;
 	if (!root)
-		root = is_tmpfs("/run") ? "/run/jfs" : is_tmpfs("/dev/shm") ? "/dev/shm/jfs" : NULL;
+		root = default_root();
+	if (!root)
+		return errmsg_set(e, -ENOENT, "neither /run nor /dev/shm is a tmpfs");
+	err = home_mark(c, mark);
+	if (!err && asprintf(&c->hot, "%s/%s-%s/%s", root, c->id, mark, boot) < 0)
+		c->hot = NULL, err = -ENOMEM;
+	if (!err && stat(c->hot, &sb))
+		err = -errno;
+	return err ? errmsg_set(e, err, "%s: %s", c->hot ? c->hot : root, strerror(-err)) : 0;
+}
+
+/* Best effort: only cachedir_hot_find reads it. */
+static void note_root(struct cachedir *c, const char *root)
+{
+	char noted[4096];
+
+	if (text_read(c->fd, "hotdir", noted, sizeof(noted)) > 0 && strcmp(noted, root) == 0)
+		return;
+	if (file_replace(c->fd, "hotdir", root, strlen(root)))
+		log_debug("hot: cannot note the hot directory cache=%s", c->path);
+}
+
+int cachedir_hold(struct cachedir *c, struct errmsg *e)
+{
+	return flock_file(c->fd, "lock", c->path, &c->lock_fd, e);
+}
+
+int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e)
+{
+	char mark[64], boot[64], *top = NULL;
+	int err = boot_id(boot, e), fd = -1;
+
+	if (err)
+		return err;
+	if (!root)
+		root = default_root();
 	if (!root)
 		return errmsg_set(e, -ENOTSUP, "neither /run nor /dev/shm is a tmpfs: give --hot-dir a directory on one");
 	err = home_mark(c, mark);
@@ -340,6 +391,8 @@ int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct 
 	err = flock_file(fd, "lock", top, &c->hot_lock_fd, e);
 	if (!err)
 		*other_boot = other_boots_remove(fd, boot);
+	if (!err)
+		note_root(c, root);
 out:
 	if (fd >= 0)
 		close(fd);

@@ -3,6 +3,7 @@
  * CACHE/lock      exclusive flock of the process that writes; its text is that process's pid
  * CACHE/id        32 hex digits, made once, copied with the directory
  * CACHE/uuid      UUID of the volume
+ * CACHE/hotdir    HOT, as the last process that wrote had it, for tools
  * CACHE/reserve   preallocated bytes, given up when the disk is full
  * CACHE/setaside/ what recovery could not take
  * HOT/{id}-{home}/{boot id}/   the hot logs; `home` is the directory's own mark (inode number and birth time), so that
@@ -37,6 +38,11 @@ int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct 
 
 /* Deletes the (empty) directory of the hot logs. */
 void cachedir_hot_remove(struct cachedir *c);
+/* For tools: the same directory if it is there, in c->hot; makes and deletes nothing. root NULL: the one that was noted by
+ * the last cachedir_hot, else as above. -ENOENT: not there. */
+int cachedir_hot_find(struct cachedir *c, const char *root, struct errmsg *e);
+/* Takes the lock of a directory that was opened read-only, so that no daemon starts meanwhile. -EBUSY names its holder. */
+int cachedir_hold(struct cachedir *c, struct errmsg *e);
 
 /* The reserve: made when there is room for several times its size; given up at once. */
 void cachedir_reserve_make(struct cachedir *c, size_t size);

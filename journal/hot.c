@@ -101,6 +101,26 @@ int hot_open(struct hot *h, const char *dir, size_t size, const char *cache_id, 
 	return !err && h->empty && (uint64_t)sb.st_size != h->size ? hot_remake(h, e) : err;
 }
 
+int hot_open_read(struct hot *h, const char *dir, const char *cache_id, struct errmsg *e)
+{
+	char path[4096];
+	struct stat sb;
+	int err;
+
+	*h = (struct hot){.empty = true};
+	memcpy(h->id, cache_id, sizeof(h->id));
+	h->dir = strdup(dir);
+	if (!h->dir)
+		return errmsg_set(e, -ENOMEM, "%s: out of memory", dir);
+	file_name(h, path);
+	if (stat(path, &sb))
+		return errmsg_set(e, -errno, "%s: %s", path, strerror(errno));
+	if ((uint64_t)sb.st_blocks * 512 < (uint64_t)sb.st_size || sb.st_size < 4 * 4096)
+		return 0; /* killed while it was made: see hot_open */
+	err = kv_open(dir, KV_HOT_READ, (size_t)sb.st_size, NULL, &h->kv, e);
+	return err ? err : header_read(h, e);
+}
+
 void hot_close(struct hot *h)
 {
 	kv_close(h->kv);

@@ -26,6 +26,8 @@ struct hot {
 
 /* Opens the log in `dir`, making it when missing (size bytes, preallocated). -EUCLEAN: damaged or of another cache. */
 int hot_open(struct hot *h, const char *dir, size_t size, const char *cache_id, struct errmsg *e);
+/* The same for a tool: nothing is made or changed. -ENOENT: there is none. Only hot_scan and hot_close may follow. */
+int hot_open_read(struct hot *h, const char *dir, const char *cache_id, struct errmsg *e);
 void hot_close(struct hot *h);
 /* Puts one record in its own transaction. The caller has asked hot_fits. A failure is terminal. */
 int hot_put(struct hot *h, uint64_t g, uint64_t seq, const void *rec, size_t len);

@@ -88,7 +88,8 @@ int kv_open(const char *dir, enum kv_mode mode, size_t map, const char *const *d
 {
 	static const unsigned flags[] = {[KV_DURABLE] = MDB_NOTLS,
 		[KV_READONLY] = MDB_NOTLS | MDB_RDONLY,
-		[KV_HOT] = MDB_NOTLS | MDB_NOLOCK | MDB_WRITEMAP | MDB_NOSYNC | MDB_NORDAHEAD};
+		[KV_HOT] = MDB_NOTLS | MDB_NOLOCK | MDB_WRITEMAP | MDB_NOSYNC | MDB_NORDAHEAD,
+		[KV_HOT_READ] = MDB_NOTLS | MDB_NOLOCK | MDB_RDONLY};
 	struct kv *kv = calloc(1, sizeof(*kv));
 	int dead, rc = ENOMEM;
 	MDB_stat stat;
@@ -98,9 +99,9 @@ int kv_open(const char *dir, enum kv_mode mode, size_t map, const char *const *d
 	rc = env_open_shrinking(dir, flags[mode], map, &kv->env);
 	if (rc)
 		goto fail;
-	if (mode != KV_HOT && (rc = mdb_reader_check(kv->env, &dead)) != 0)
+	if ((mode == KV_DURABLE || mode == KV_READONLY) && (rc = mdb_reader_check(kv->env, &dead)) != 0)
 		goto fail;
-	rc = dbis_open(kv, mode == KV_READONLY, dbis);
+	rc = dbis_open(kv, mode == KV_READONLY || mode == KV_HOT_READ, dbis);
 	if (rc || (rc = mdb_env_stat(kv->env, &stat)) != 0)
 		goto fail;
 	kv->page_size = stat.ms_psize;

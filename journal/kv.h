@@ -21,6 +21,7 @@ enum kv_mode {
 	KV_DURABLE,  /* every commit is synced; several processes may read */
 	KV_READONLY, /* the same, seen by a tool */
 	KV_HOT,	     /* a writable map that is never synced, no locks: one process, one thread at a time */
+	KV_HOT_READ, /* what a dead process left of one, seen by a tool */
 };
 
 #define KV_DBI_MAX 4
