@@ -1,0 +1,148 @@
+/* jfs-recover check: changes nothing. The order of things: the journal's own state, the position (which tells how much of
+ * the log is still needed), every key and record, staged bytes, objects, and then what is only here. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "recovery/caches.h"
+#include "recovery/recover.h"
+#include "recovery/remote.h"
+#include "recovery/scan.h"
+#include "util/errmsg.h"
+
+int recover_cannot(const char *text)
+{
+	fprintf(stderr, "jfs-recover: %s\n", text);
+	return RECOVER_CANNOT;
+}
+
+int recover_tell(const struct recover_options *o, const struct report *r)
+{
+	if (o->json && report_json(r))
+		return recover_cannot("cannot write the report");
+	if (!o->json)
+		report_print(r, o->all);
+	if (fflush(stdout))
+		return recover_cannot("cannot write the report");
+	return report_exit(r);
+}
+
+static int note_aside(void *arg, const char *name)
+{
+	return report_broken(arg, NULL, "recovery could not take acknowledged records; the first bytes of them are in setaside/%s", name);
+}
+
+static int look_aside(const char *cache, struct report *r)
+{
+	int n = cache_setaside(cache, note_aside, r);
+
+	if (n < 0)
+		return n;
+	r->setaside = (uint64_t)n;
+	return 0;
+}
+
+static int look_journal(const struct inspect *found, struct journal *j, struct report *r)
+{
+	snprintf(r->id, sizeof(r->id), "%s", journal_cache_id(j));
+	r->clean = found->clean && found->hot_records == 0;
+	r->power_cut = !found->clean && !found->hot_found;
+	r->moved = found->moved;
+	r->durable = found->durable;
+	r->trimmed = found->trimmed;
+	r->committed = journal_mark(j, WM_COMMITTED);
+	r->hot_records = found->hot_records;
+	r->hot_bad = found->hot_bad;
+	if (!found->hot_bad)
+		return 0;
+	return report_broken(r, NULL, "the hot log is damaged, %" PRIu64 " records would be set aside: %s", found->hot_bad,
+		found->first_bad);
+}
+
+/* What the operator should do next; the worst comes first. */
+static void advise(const struct recover_options *o, struct report *r)
+{
+	const char *url = o->meta_url ? "" : " META-URL";
+
+	if (r->broken.n && r->position && strcmp(r->position, "same") != 0 && strcmp(r->position, "earlier") != 0)
+		snprintf(r->advice, sizeof(r->advice), "keep %s as it is: this journal cannot be replayed into that Redis", r->cache);
+	else if (r->broken.n && r->staged_bad)
+		snprintf(r->advice, sizeof(r->advice), "copy %s before anything else; the files named above have lost bytes, all others "
+			"can be replayed", r->cache);
+	else if (r->broken.n)
+		snprintf(r->advice, sizeof(r->advice), "copy %s before anything else, then mount or replay what is whole", r->cache);
+	else if (r->backlog_ops || r->backlog_bytes)
+		snprintf(r->advice, sizeof(r->advice), "mount the volume with this cache directory, or: jfs-recover replay --apply "
+			"--cache-dir %.900s%s", r->cache, url);
+}
+
+static int look(const struct recover_options *o, struct scan *s, struct report *r, struct errmsg *e)
+{
+	struct remote *rm = NULL;
+	uint64_t applied;
+	int rc = scan_position(s);
+
+	if (rc == -EUCLEAN)
+		rc = report_broken(r, NULL, "the position that the journal noted is damaged");
+	if (rc)
+		return errmsg_set(e, rc, "the journal cannot be read: %s", strerror(-rc));
+	r->applied = applied = s->position.seq;
+	if (o->meta_url) {
+		rc = remote_open(o->meta_url, r->uuid, &rm, e);
+		if (!rc && (rc = remote_position(rm, s, r, &applied)) != 0)
+			errmsg_set(e, rc, "out of memory");
+	}
+	if (!rc)
+		rc = scan_walk(s, applied, r, e);
+	if (!rc && (rc = scan_staging(s, r)) != 0)
+		errmsg_set(e, rc, "staging cannot be read: %s", strerror(-rc));
+	if (!rc && rm && !o->no_objects)
+		rc = remote_objects(rm, s, applied, r, e);
+	if (!rc && (rc = scan_unsafe(s, applied, r)) != 0)
+		errmsg_set(e, rc, "out of memory");
+	remote_close(rm);
+	return rc;
+}
+
+int recover_look(const struct recover_options *o, const char *cache, struct report *r)
+{
+	const struct journal_config jc = {.cache_dir = cache, .hot_dir = o->hot_dir, .allow_any_fs = true};
+	struct errmsg e = {""};
+	struct journal *j = NULL;
+	struct inspect found;
+	struct scan s;
+	int rc;
+
+	*r = (struct report){.cache = cache};
+	cache_uuid(cache, r->uuid);
+	rc = journal_inspect(&jc, &j, &found, &e);
+	if (rc)
+		return recover_cannot(e.text);
+	rc = scan_init(&s, j, &found);
+	if (!rc)
+		rc = look_journal(&found, j, r);
+	if (!rc)
+		rc = look_aside(cache, r);
+	if (rc)
+		errmsg_set(&e, rc, "%s: %s", cache, strerror(-rc));
+	else
+		rc = look(o, &s, r, &e);
+	scan_fini(&s);
+	journal_close(j);
+	if (rc)
+		return recover_cannot(e.text);
+	advise(o, r);
+	return RECOVER_CLEAN;
+}
+
+int recover_check(const struct recover_options *o, const char *cache)
+{
+	struct report r;
+	int status = recover_look(o, cache, &r);
+
+	r.command = "check";
+	if (status == RECOVER_CLEAN)
+		status = recover_tell(o, &r);
+	report_free(&r);
+	return status;
+}

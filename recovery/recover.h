@@ -1,0 +1,29 @@
+/* What the commands of jfs-recover share: options, and how a command is called. */
+#ifndef JFS_RECOVERY_RECOVER_H
+#define JFS_RECOVERY_RECOVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "recovery/report.h"
+
+struct recover_options {
+	bool apply, json, all, takeover, no_objects, debug;
+	bool allow_any_fs; /* tests */
+	char *cache_dir, *uuid, *hot_dir;
+	const char *meta_url; /* NULL: not given */
+};
+
+/* Each prints what it found to stdout and errors to stderr, and returns an exit status. `cache`: absolute. */
+int recover_check(const struct recover_options *o, const char *cache);
+int recover_replay(const struct recover_options *o, const char *cache);
+
+/* The common part: looks at everything and fills the report (zeroed before). RECOVER_CLEAN: see report_exit for the
+ * verdict; RECOVER_CANNOT: it said why. */
+int recover_look(const struct recover_options *o, const char *cache, struct report *r);
+/* Prints the report and returns its exit status. */
+int recover_tell(const struct recover_options *o, const struct report *r);
+/* "jfs-recover: text" on stderr; RECOVER_CANNOT. */
+int recover_cannot(const char *text);
+
+#endif

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""jfs-recover: what it finds, what it says, what it repairs, and what it leaves alone."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from harness import *  # noqa: E402,F403
+
+CLEAN, REPAIRED, BACKLOG, BROKEN, CANNOT, USAGE = 0, 1, 2, 4, 8, 16
+LOCAL = ("root", "fuse", "jfs")
+
+
+class LocalMount(Mount):
+    """A mount without Redis and S3: all that is in its journal is a backlog."""
+
+    def __init__(self, t, *options):
+        super().__init__(t, NoVolume, *options, start=False)
+
+    def mount(self, *extra, **more):
+        return super().mount("--local-only", *extra, **more)
+
+
+class NoVolume:
+    s3 = None
+
+    @staticmethod
+    def url(_query="", _port=None):
+        return "redis://127.0.0.1:1/0"
+
+
+def recover(t, *words, status):
+    return t.run(JFS_RECOVER, *words, status=status)
+
+
+def check(t, m, *words, status):
+    """Runs check; the JSON, whose verdict must agree with the exit status."""
+    r = json.loads(recover(t, "check", "--json", "--cache-dir", m.cache, *words, status=status))
+    assert r["exit"] == status and r["command"] == "check", r
+    assert r["result"] == {CLEAN: "clean", BACKLOG: "backlog", BROKEN: "broken"}[status], r
+    return r
+
+
+def states(r):
+    return {e["path"]: e["state"] for e in r["only_here"]}
+
+
+def kill(m):
+    m.kill()
+    subprocess.run(["umount", "-l", m.dir], check=True)
+
+
+def fill(m):
+    os.makedirs(m.path("a/b"))
+    for path, data in (("a/b/f", b"hello\n"), ("big", os.urandom(3 << 20)), ("a/odd\n\\name", b"x"), ("tmp", b"t")):
+        with open(m.path(path), "wb") as f:
+            f.write(data)
+    os.symlink("f", m.path("a/b/link"))
+    os.unlink(m.path("tmp"))
+    os.rename(m.path("a/b"), m.path("a/c"))
+
+
+def tree_of_cache(m):
+    """Bytes of everything that counts in a cache directory: what a dry run must not change."""
+    out = {}
+    for top, _, files in os.walk(m.cache):
+        for name in files:
+            if name not in ("lock", "lock.mdb"):  # pid and reader table
+                with open(os.path.join(top, name), "rb") as f:
+                    out[os.path.join(top, name)] = hash(f.read())
+    for top, _, files in os.walk(m.hot):
+        for name in files:
+            with open(os.path.join(top, name), "rb") as f:
+                out[os.path.join(top, name)] = hash(f.read())
+    return out
+
+
+def cache_of(m):
+    return os.path.join(m.cache, next(n for n in os.listdir(m.cache) if os.path.isdir(os.path.join(m.cache, n, "base"))))
+
+
+def damage(path, needle):
+    """Flips a bit in every copy of `needle` in a file."""
+    with open(path, "r+b") as f:
+        data = f.read()
+        at = data.find(needle)
+        assert at >= 0 or not needle, path
+        while at >= 0:
+            f.seek(at)
+            f.write(bytes([data[at] ^ 1]))
+            at = data.find(needle, at + 1)
+
+
+@test(timeout=60, needs=LOCAL)
+def a_backlog_is_listed_by_path(t):
+    m = LocalMount(t)
+    m.mount()
+    fill(m)
+    os.sync()
+    kill(m)
+    before = tree_of_cache(m)
+    r = check(t, m, status=BACKLOG)
+    assert states(r) == {p: "new" for p in ("/a", "/a/c", "/a/c/f", "/a/c/link", "/a/odd\\012\\134name", "/big")}, r
+    sizes = {e["path"]: e["bytes"] for e in r["only_here"]}
+    assert sizes["/big"] == 3 << 20 and sizes["/a/c/f"] == 6, sizes
+    assert r["backlog"]["bytes"] == (3 << 20) + 7 and r["backlog"]["operations"] > 10, r
+    assert r["journal"]["hot_records"] + r["journal"]["durable"] == r["journal"]["committed"], r
+    assert not r["journal"]["clean"] and not r["journal"]["power_cut"] and r["redis"] is None, r
+    text = recover(t, "check", "--cache-dir", cache_of(m), status=BACKLOG)
+    assert "only here  new      /a/c/f (6 bytes)" in text and "replay --apply" in text, text
+    assert tree_of_cache(m) == before, "check has changed something"
+    m.mount()
+    with open(m.path("a/c/f"), "rb") as f:
+        assert f.read() == b"hello\n"
+    os.unlink(m.path("big"))
+    m.umount()
+    r = check(t, m, status=BACKLOG)
+    assert r["journal"]["clean"] and r["journal"]["hot_records"] == 0, r
+    assert "/big" not in states(r) and r["backlog"]["bytes"] == 7, r
+
+
+@test(timeout=60, needs=LOCAL)
+def damaged_bytes_are_named_by_path(t):
+    m = LocalMount(t)
+    m.mount()
+    fill(m)
+    m.umount()
+    staging = os.path.join(cache_of(m), "staging")
+    for name in os.listdir(staging):
+        with open(os.path.join(staging, name), "rb") as f:
+            if b"hello\n" in f.read():
+                damage(os.path.join(staging, name), b"hello\n")
+    r = check(t, m, status=BROKEN)
+    assert [b["path"] for b in r["broken"]] == ["/a/c/f"] and "damaged" in r["broken"][0]["text"], r
+    assert r["staging"]["damaged"] == 6, r
+    assert "broken     /a/c/f: " in recover(t, "check", "--cache-dir", m.cache, status=BROKEN)
+    shutil.rmtree(staging)
+    os.mkdir(staging, 0o700)
+    r = check(t, m, status=BROKEN)
+    assert {b["path"] for b in r["broken"]} == {"/a/c/f", "/big", "/a/odd\\012\\134name"}, r
+    assert all("gone" in b["text"] for b in r["broken"]), r
+
+
+@test(timeout=60, needs=LOCAL)
+def a_damaged_record_is_found(t):
+    """In the hot log, where all behind it would be set aside, and in base."""
+    m = LocalMount(t, "--sync-interval", "60s")
+    m.mount()
+    for name in ("first", "needle-in-the-log", "behind"):
+        os.mkdir(m.path(name))
+    kill(m)
+    for top, _, files in os.walk(m.hot):
+        for name in files:
+            with open(os.path.join(top, name), "rb") as f:
+                found = b"needle-in-the-log" in f.read()
+            if found:
+                damage(os.path.join(top, name), b"needle-in-the-log")
+    r = check(t, m, status=BROKEN)
+    assert r["journal"]["hot_bad"] >= 2 and "/first" in states(r) and "/behind" not in states(r), r
+    assert "would be set aside" in r["broken"][0]["text"], r
+    m.mount()
+    m.umount()
+    r = check(t, m, status=BROKEN)  # now it is set aside
+    assert r["journal"]["set_aside"] >= 2 and r["journal"]["hot_bad"] == 0, r
+    shutil.rmtree(os.path.join(cache_of(m), "setaside"))
+    check(t, m, status=BACKLOG)
+    damage(os.path.join(cache_of(m), "base", "data.mdb"), b"first")
+    r = check(t, m, status=BROKEN)
+    assert any("damaged" in b["text"] for b in r["broken"]), r
+
+
+@test(timeout=60, needs=LOCAL)
+def a_living_daemon_is_respected(t):
+    m = LocalMount(t)
+    m.mount()
+    for command in ("check", "replay"):
+        text = recover(t, command, "--cache-dir", m.cache, status=CANNOT)
+        assert f"process {m.pid}" in text, text
+    os.mkdir(m.path("still-works"))
+
+
+@test(timeout=60, needs=LOCAL)
+def a_power_cut_is_reported(t):
+    m = LocalMount(t)
+    m.mount()
+    os.mkdir(m.path("kept"))
+    fd = os.open(m.path("kept"), os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    kill(m)
+    shutil.rmtree(m.hot)
+    r = check(t, m, status=BACKLOG)
+    assert r["journal"]["power_cut"] and states(r) == {"/kept": "new"}, r
+
+
+@test(timeout=60, needs=("jfs",))
+def wrong_usage_changes_nothing(t):
+    empty = t.folder("empty")
+    for words in ((), ("frobnicate",), ("check",), ("check", "--cache-dir"), ("check", "--bogus", "--cache-dir", empty),
+                  ("check", "--cache-dir", empty, "redis://127.0.0.1:1/0", "more"), ("replay", "--apply", "--cache-dir", empty)):
+        recover(t, *words, status=USAGE)
+    for later in ("export", "rebase", "discard"):
+        text = recover(t, later, "--cache-dir", empty, status=USAGE)
+        assert "not available in this release" in text, text
+    assert "no journal here" in recover(t, "check", "--cache-dir", empty, status=CANNOT)
+    recover(t, "check", "--cache-dir", t.path("missing"), status=CANNOT)
+    for words in (("--help",), ("--version",), ("check", "--help"), ("help",)):
+        recover(t, *words, status=CLEAN)
+    assert os.listdir(empty) == []
+
+
+@test(timeout=60, needs=LOCAL)
+def several_journals_need_a_uuid(t):
+    m = LocalMount(t)
+    m.mount()
+    os.mkdir(m.path("d"))
+    m.umount()
+    twin = os.path.join(m.cache, "other")
+    shutil.copytree(cache_of(m), twin)
+    with open(os.path.join(twin, "uuid"), "w", encoding="ascii") as f:
+        f.write("other")
+    text = recover(t, "check", "--cache-dir", m.cache, status=USAGE)
+    assert "--uuid" in text and "local-only" in text and "other" in text, text
+    r = check(t, m, "--uuid", "other", status=BACKLOG)
+    assert r["volume"] == "other" and r["journal"]["moved"], r
+    assert check(t, m, "--uuid", "local-only", status=BACKLOG)["volume"] == "local-only"
+    recover(t, "check", "--cache-dir", m.cache, "--uuid", "third", status=USAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
