@@ -16,6 +16,8 @@
 #include "util/fault.h"
 #include "util/log.h"
 
+#define FULL_BELOW ((uint64_t)1 << 20)
+
 /* --- small file helpers --- */
 
 int mkdir_all(const char *path)
@@ -415,13 +417,25 @@ void cachedir_hot_remove(struct cachedir *c)
 
 /* --- the reserve --- */
 
+bool cachedir_full(const struct cachedir *c)
+{
+	struct statfs s;
+
+	return fstatfs(c->fd, &s) == 0 && (uint64_t)s.f_bavail * (uint64_t)s.f_bsize < FULL_BELOW;
+}
+
 void cachedir_reserve_make(struct cachedir *c, size_t size)
 {
 	struct statfs s;
+	struct stat sb;
 	int fd;
 
 	c->reserve_size = size;
-	c->reserve_gone = true;
+	/* One that an earlier process made serves, whatever room there is now. */
+	c->reserve_gone = fstatat(c->fd, "reserve", &sb, AT_SYMLINK_NOFOLLOW) || !S_ISREG(sb.st_mode) ||
+			  (uint64_t)sb.st_blocks * 512 < size;
+	if (!c->reserve_gone)
+		return;
 	if (fstatfs(c->fd, &s) || (uint64_t)s.f_bavail * (uint64_t)s.f_bsize < 2 * (uint64_t)size)
 		return;
 	fd = openat(c->fd, "reserve", O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -95,6 +95,7 @@ static int write_base(struct journal *j, struct generation *gen, struct base_sta
 	err = base_write(j, gen, s, more);
 	if (err == -ENOSPC && cachedir_reserve_give(&j->dir)) {
 		log_warn("journal: disk full, the reserve was given up to carry on dir=%s", j->dir.path);
+		staging_hold(j->staging, true);
 		err = base_write(j, gen, s, more);
 	}
 	FAULT_POINT("journal.flush.after_commit");
@@ -171,12 +172,16 @@ static int flush_round(struct journal *j, bool *trim_more)
 
 static void flusher_housekeeping(struct journal *j)
 {
-	int err = staging_prepare(j->staging);
+	int err;
 
+	if (j->dir.reserve_gone) {
+		cachedir_reserve_make(&j->dir, j->dir.reserve_size);
+		if (!j->dir.reserve_gone)
+			staging_hold(j->staging, false);
+	}
+	err = staging_prepare(j->staging);
 	if (err && err != -ENOSPC)
 		log_warn("staging: cannot make a segment ahead err=\"%s\"", strerror(-err));
-	if (j->dir.reserve_gone)
-		cachedir_reserve_make(&j->dir, j->dir.reserve_size);
 }
 
 /* A commit failed with the lock held: its waiters are answered from here. */

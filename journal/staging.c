@@ -53,6 +53,7 @@ struct staging {
 	uint64_t unsynced, syncing; /* bytes appended since the last sync began; covered by the one that runs */
 	int n_fds;
 	bool failed;
+	bool hold; /* no new segments: the journal lives on its reserve */
 	/* staging_verify's last O_DIRECT window: recovery is one thread */
 	uint8_t *window;
 	uint64_t window_segment;
@@ -333,7 +334,8 @@ static int segment_make(struct staging *st)
 
 	pthread_mutex_lock(&st->make);
 	pthread_mutex_lock(&st->lock);
-	if (st->ready) {
+	if (st->ready || st->hold) {
+		err = st->ready ? 0 : -ENOSPC;
 		pthread_mutex_unlock(&st->lock);
 		goto out;
 	}
@@ -361,6 +363,13 @@ static int segment_make(struct staging *st)
 out:
 	pthread_mutex_unlock(&st->make);
 	return err;
+}
+
+void staging_hold(struct staging *st, bool hold)
+{
+	pthread_mutex_lock(&st->lock);
+	st->hold = hold;
+	pthread_mutex_unlock(&st->lock);
 }
 
 int staging_prepare(struct staging *st)

@@ -43,6 +43,9 @@ int staging_sync_segment(struct staging *st, uint64_t segment);
 void staging_trim_tails(struct staging *st);
 /* Makes the next segment ahead of need, when the current one is half full. Blocks; the flusher calls it. 0, -errno. */
 int staging_prepare(struct staging *st);
+/* While held no segment is made: an append that needs one gets -ENOSPC. The flusher holds it from the moment the reserve was
+ * given up until there is one again, so that writers do not use up what flush and unlink need. */
+void staging_hold(struct staging *st, bool hold);
 /* Recovery, one thread: reads with O_DIRECT where possible and compares XXH3-64: 0, -EBADMSG, -ENOENT, -EIO. Keeps a
  * window of what it read; staging_verify_end frees it. */
 int staging_verify(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint64_t sum);
