@@ -254,18 +254,75 @@ int fs_insert_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chu
 	return rc;
 }
 
-/* Takes the extents away that Redis's list at `position` contains (born at or before it, not staged here), and makes the
- * chunk unknown; data that were only ours until now may be changed behind us, so the inode is no longer all local. */
-static int chunk_unload(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chunk, bool *more)
+static void hole_put(struct fs_op *op, uint64_t ino, uint32_t chunk, uint32_t from, uint32_t to)
+{
+	struct extent_val hole = { .pos = from, .len = to - from, .born = op->seq, .kind = EXT_HOLE };
+
+	if (from < to)
+		rec_put_extent(op->r, ino, chunk, &hole, 0);
+}
+
+/* Adds to the record what chunk_unload takes away, at most LOAD_ENTRIES extents. keep_gaps: lays holes where nothing is. */
+static int unload_extents(struct fs_op *op, uint64_t position, uint64_t ino, uint32_t chunk, size_t ncuts, bool keep_gaps,
+	bool *more)
 {
 	const uint8_t *key, *val;
 	struct extent_val e;
 	struct view_iter *it;
-	struct inode_val v;
-	struct fs_op op;
 	size_t klen, vlen;
 	struct jkey k;
+	uint32_t end = 0;
 	unsigned n = 0;
+	int rc;
+
+	key_extent(&k, ino, chunk, 0);
+	it = view_seek(op->fs->j, &k, 13);
+	if (!it)
+		return -EIO;
+	while ((rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
+		uint32_t visible;
+		bool loaded;
+
+		rc = extent_val_decode(val, vlen, &e);
+		if (rc)
+			break;
+		loaded = e.kind == EXT_OBJECT && e.born <= position;
+		if (!loaded && !keep_gaps)
+			continue;
+		if (n++ == LOAD_ENTRIES) {
+			*more = true;
+			break;
+		}
+		visible = extent_visible(&e, chunk, op->fs->cuts, ncuts);
+		if (loaded || visible < e.len)
+			rec_item(op->r, IT_DEL, IF_FORGET, key, klen, NULL, 0);
+		if (!keep_gaps || !visible)
+			continue;
+		hole_put(op, ino, chunk, end, e.pos);
+		end = e.pos + visible;
+		if (!loaded && visible < e.len) {
+			e = extent_slice(&e, e.pos, end);
+			rec_put_extent(op->r, ino, chunk, &e, 0);
+		}
+	}
+	view_end(it);
+	if (!rc && keep_gaps)
+		hole_put(op, ino, chunk, end, JFS_CHUNK_SIZE);
+	return rc;
+}
+
+/* Takes the extents away that Redis's list at `position` contains (born at or before it, not staged here), and makes the
+ * chunk unknown; data that were only ours until now may be changed behind us, so the inode is no longer all local.
+ * Where the file was changed here after `position`, a gap may be a truncate's or a punch's that the list does not know of
+ * yet: it becomes a hole that lies on top of the list. What does not fit into one record, or concerns chunks that were never
+ * loaded, waits for replay (-ESTALE). */
+static int chunk_unload(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chunk, bool *more)
+{
+	struct inode_val v;
+	struct fs_op op;
+	struct jkey k;
+	size_t ncuts;
+	bool ahead;
 	int rc = position_check(fs, position);
 
 	*more = false;
@@ -273,28 +330,20 @@ static int chunk_unload(struct fs *fs, uint64_t position, uint64_t ino, uint32_t
 		rc = inode_held(fs, ino, &v);
 	if (rc)
 		return rc;
+	ahead = v.seq > position && fs_chunk_known(fs, ino, &v, chunk);
+	if (ahead && (v.lflags & IL_DATA_LOCAL))
+		return -ESTALE;
+	rc = fs_cuts_read(fs, ino, &v, &ncuts);
+	if (rc)
+		return rc;
 	fs_op_begin(&op, fs, OP_LOAD);
 	v.lflags &= (uint8_t)~(IL_DATA_LOCAL | IL_PLAIN);
 	rec_put_inode(op.r, ino, &v, 0);
 	key_chunk(&k, ino, chunk);
 	rec_del(op.r, &k, IF_FORGET);
-	key_extent(&k, ino, chunk, 0);
-	it = view_seek(fs->j, &k, 13);
-	if (!it)
-		return -EIO;
-	while ((rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
-		rc = extent_val_decode(val, vlen, &e);
-		if (rc)
-			break;
-		if (e.kind != EXT_OBJECT || e.born > position)
-			continue;
-		if (n++ == LOAD_ENTRIES) {
-			*more = true;
-			break;
-		}
-		rec_item(op.r, IT_DEL, IF_FORGET, key, klen, NULL, 0);
-	}
-	view_end(it);
+	rc = unload_extents(&op, position, ino, chunk, ncuts, ahead, more);
+	if (!rc && ahead && *more)
+		rc = -ESTALE;
 	return rc ? rc : fs_op_commit(&op, NULL);
 }
 

@@ -1,5 +1,7 @@
 /* Loading from Redis: what is held is never overwritten, what is deleted does not come back, an older answer is refused;
  * and the histories that broke earlier drafts of it. */
+#include <linux/falloc.h>
+
 #include "tests/unit/fs_kit.h"
 
 /* Forgets keys of an inode as an eviction or the dropping of clean entries does: no tombstone stays. */
@@ -181,6 +183,45 @@ static void reload_keeps_what_is_ours(void)
 	CHECK(memcmp(buf + 50, "mine", 4) == 0);
 	CHECK_EQ(buf[49], fk_object_byte(11, 49));
 	CHECK_EQ(buf[54], fk_object_byte(11, 54));
+	fk_fini(&f);
+}
+
+/* The list is as old as Redis's position: what was cut off or punched here since must not come back with it. */
+static void reload_does_not_undo_a_truncate(void)
+{
+	uint8_t list[2 * JFS_SLICE_LEN], buf[200], data[20];
+	struct answer x;
+	struct fk f;
+
+	fk_init(&f);
+	memset(data, 'd', sizeof(data));
+	load_dir(&f, 500, entry(&x, "x", 501, 200, 500), 1);
+	CHECK_EQ(fs_insert_chunk(f.fs, 0, 501, 0, list, slice(list, 10, 0, 200)), 0);
+	CHECK_EQ(FK(&f, fs_fallocate(f.fs, &f.c, 501, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 20, 10, &f.seq, &f.need)), 0);
+	CHECK_EQ(fk_truncate(&f, 501, 100), 0);
+	CHECK_EQ(fk_truncate(&f, 501, 200), 0);
+	CHECK_EQ(fk_write(&f, 501, 150, data, 20), 0);
+	CHECK_EQ(fs_reload_chunk(f.fs, 0, 501, 0, list, slice(list, 11, 0, 200)), 0);
+	for (int reaped = 0; reaped < 2; reaped++) {
+		CHECK_EQ(fk_read(&f, 501, 0, buf, 200), 200);
+		for (uint32_t i = 0; i < 200; i++) {
+			bool zero = (i >= 20 && i < 30) || i >= 100;
+
+			CHECK_EQ(buf[i], i >= 150 && i < 170 ? 'd' : zero ? 0 : fk_object_byte(11, i));
+		}
+		fk_reap(&f);
+	}
+	/* emptied here, and what lies there now came from another file's object: nothing of the old list shows */
+	uint64_t copied, seq, src = 502;
+	struct answer y;
+	load_dir(&f, 510, entry(&y, "y", src, 200, 510), 1);
+	CHECK_EQ(fs_insert_chunk(f.fs, 0, src, 0, list, slice(list, 12, 0, 200)), 0);
+	CHECK_EQ(fk_truncate(&f, 501, 0), 0);
+	CHECK_EQ(FK(&f, fs_copy_range(f.fs, &f.c, src, 0, 501, 150, 50, &copied, &seq, &f.need)), 0);
+	CHECK_EQ(fs_reload_chunk(f.fs, 0, 501, 0, list, slice(list, 13, 0, 200)), -ESTALE);
+	CHECK_EQ(fk_read(&f, 501, 0, buf, 200), 200);
+	CHECK_EQ(buf[0], 0);
+	CHECK_EQ(buf[150], fk_object_byte(12, 0));
 	fk_fini(&f);
 }
 
@@ -382,6 +423,7 @@ int main(int argc, char **argv)
 		{ "malformed_answers", malformed_answers },
 		{ "big_directory", big_directory },
 		{ "reload_keeps_what_is_ours", reload_keeps_what_is_ours },
+		{ "reload_does_not_undo_a_truncate", reload_does_not_undo_a_truncate },
 		{ "history_07_truncate_then_extend", history_07_truncate_then_extend },
 		{ "history_08_emptied_filled_evicted_reloaded", history_08_emptied_filled_evicted_reloaded },
 		{ "history_09_removed_stays_removed", history_09_removed_stays_removed },
