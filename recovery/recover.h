@@ -11,6 +11,7 @@ struct recover_options {
 	bool apply, json, all, takeover, no_objects, debug;
 	bool allow_any_fs; /* tests */
 	char *cache_dir, *uuid, *hot_dir;
+	uint64_t timeout_ns; /* replay --apply: give up then, 0: never */
 	const char *meta_url; /* NULL: not given */
 };
 

@@ -24,6 +24,7 @@ static const struct opt table[] = {
 	{"all", 0, OPT_FLAG, AT(all), 0, false, NULL, "list every path, not only the first hundred"},
 	{"no-objects", 0, OPT_FLAG, AT(no_objects), 0, false, NULL, "do not ask the object store"},
 	{"takeover", 0, OPT_FLAG, AT(takeover), 0, false, NULL, "replay: take the volume from the host that holds it"},
+	{"timeout", 0, OPT_TIME, AT(timeout_ns), 0, false, "TIME", "replay: give up after this time (default: wait for Redis and S3)"},
 	{"debug", 0, OPT_FLAG, AT(debug), 0, false, NULL, "log more, to stderr"},
 	{"allow-any-fs", 0, OPT_FLAG, AT(allow_any_fs), 0, false, NULL, NULL},
 	{0},

@@ -101,6 +101,7 @@ static int other_history(const struct remote *rm, const struct scan *s, struct r
 	r->position = rm->has_lease ? "foreign" : "gone";
 	if (!s->has_position && !work)
 		return 0;
+	r->no_replay = !rm->has_lease || work;
 	if (!rm->has_lease)
 		return report_broken(r, NULL, "Redis has lost the position: the volume was flushed, reloaded or restored");
 	if (work)
@@ -118,15 +119,18 @@ int remote_position(struct remote *rm, const struct scan *s, struct report *r, u
 	if (!rm->has_lease || strcmp(rm->journal, r->id) != 0 || !s->has_position)
 		return other_history(rm, s, r);
 	if (have->seq > r->committed) {
+		r->no_replay = true;
 		r->position = "later";
 		return report_broken(r, NULL, "Redis is at %" PRIu64 ", beyond this journal's end %" PRIu64 ": this is an old copy of it",
 			have->seq, r->committed);
 	}
 	if (have->seq == want->seq && strcmp(have->chain, want->chain) != 0) {
+		r->no_replay = true;
 		r->position = "foreign";
 		return report_broken(r, NULL, "Redis is at %" PRIu64 " of another history of this journal", have->seq);
 	}
 	if (have->seq < r->trimmed) {
+		r->no_replay = true;
 		r->position = "earlier";
 		return report_broken(r, NULL, "Redis fell back to %" PRIu64 "; the log begins only behind %" PRIu64, have->seq, r->trimmed);
 	}

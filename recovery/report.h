@@ -49,6 +49,7 @@ struct report {
 	char holder[600], holder_seen[32];
 	uint64_t objects, objects_missing, objects_short;
 	VEC(struct finding) broken;
+	bool no_replay; /* one of them: what is here must not, or cannot, be brought to Redis */
 	/* replay */
 	bool applied_now;
 	char advice[1200];

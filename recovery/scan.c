@@ -205,6 +205,7 @@ static int bad_key(struct report *r, const uint8_t *key, size_t klen)
 {
 	char hex[2 * 24 + 1] = "";
 
+	r->no_replay = true;
 	for (size_t i = 0; i < klen && i < 24; i++)
 		snprintf(hex + 2 * i, 3, "%02x", key[i]);
 	return report_broken(r, NULL, "a value of the journal's table '%c' is damaged (key %s%s)",
@@ -279,6 +280,8 @@ static int take_record(void *arg, uint64_t seq, const void *rec, size_t len)
 			w->trimmed, w->durable);
 	if (!rc)
 		rc = seq > w->applied ? backlog_feed(&w->s->backlog, seq, rec, len) : rec_open(rec, len, &h, &it);
+	if (rc == -EUCLEAN || rc == -ENOTSUP)
+		w->r->no_replay = true;
 	if (rc == -EUCLEAN || rc == -ENOTSUP)
 		rc = report_broken(w->r, NULL, "record %" PRIu64 " of the log is %s", seq,
 			rc == -ENOTSUP ? "of a newer version" : "damaged");
@@ -415,8 +418,10 @@ int scan_staging(struct scan *s, struct report *r)
 			if (err == -ENOMEM)
 				rc = err;
 			done += ref->run_len;
-			if (err)
+			if (err) {
 				r->staged_bad += ref->run_len;
+				r->no_replay = true;
+			}
 			progress_set(&bar, done);
 		}
 		if (err && !rc && !same_file(s, i))

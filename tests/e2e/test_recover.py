@@ -229,5 +229,45 @@ def several_journals_need_a_uuid(t):
     recover(t, "check", "--cache-dir", m.cache, "--uuid", "third", status=USAGE)
 
 
+# with Redis
+
+def lease(volume, **fields):
+    """Reads the lease, or changes fields of it."""
+    with volume.redis.client(volume.db) as c:
+        for name, value in fields.items():
+            c("HSET", "zjfs", name, value)
+        flat = c("HGETALL", "zjfs")
+        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+@test(timeout=90, needs=LOCAL)
+def the_position_in_redis_is_compared(t):
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", query="batch_interval=1m")
+    os.mkdir(m.path("d"))
+    kill(m)
+    r = check(t, m, m.url(), status=BACKLOG)
+    assert r["redis"]["position"] == "same" and not r["redis"]["released"] and states(r) == {"/d": "new"}, r
+    assert r["objects"] == {"checked": 0, "missing": 0, "wrong_size": 0}, r
+    have = lease(volume)
+    for fields, position in (({"seq": "999999"}, "later"), ({"chain": "0" * 32}, "foreign"), ({"journal": "f" * 32}, "foreign")):
+        lease(volume, **fields)
+        r = check(t, m, m.url(), status=BROKEN)
+        assert r["redis"]["position"] == position, (fields, r)
+        for words in ((), ("--apply",)):
+            recover(t, "replay", *words, "--cache-dir", m.cache, m.url(), status=BROKEN)
+        lease(volume, **have)
+    with redis.client(volume.db) as c:
+        c("DEL", "zjfs")
+    r = check(t, m, m.url(), status=BROKEN)
+    assert r["redis"]["position"] == "gone" and "lost the position" in r["broken"][0]["text"], r
+    other = Volume(t, redis, name="other", db=1).format()
+    assert "journal is of" in recover(t, "check", "--cache-dir", m.cache, other.url(), status=CANNOT)
+    recover(t, "check", "--cache-dir", m.cache, redis.url(2), status=CANNOT)
+    recover(t, "check", "--cache-dir", m.cache, "redis://127.0.0.1:1/0", status=CANNOT)
+    check(t, m, status=BACKLOG)
+
+
 if __name__ == "__main__":
     sys.exit(main())
