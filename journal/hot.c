@@ -51,11 +51,24 @@ static int header_read(struct hot *h, struct errmsg *e)
 	return err;
 }
 
+/* Remembers the meta pages of an empty log: to empty it again must never need memory of the tmpfs. */
+static int pristine_read(struct hot *h, struct errmsg *e)
+{
+	size_t n = META_PAGES * kv_page_size(h->kv);
+
+	h->pristine = malloc(n);
+	if (!h->pristine)
+		return errmsg_set(e, -ENOMEM, "%s: out of memory", h->dir);
+	if (pread(kv_fd(h->kv), h->pristine, n, 0) != (ssize_t)n)
+		return errmsg_set(e, -EIO, "%s: cannot be read", h->dir);
+	h->empty = true;
+	return 0;
+}
+
 /* Makes the file, allocates all of it, and remembers the meta pages. */
 static int make(struct hot *h, struct errmsg *e)
 {
 	int err = kv_open(h->dir, KV_HOT, h->size, NULL, &h->kv, e);
-	size_t n;
 
 	if (err)
 		return err;
@@ -64,14 +77,7 @@ static int make(struct hot *h, struct errmsg *e)
 		err = -posix_fallocate(kv_fd(h->kv), 0, (off_t)h->size);
 	if (err)
 		return errmsg_set(e, err, "%s: no room for a hot log of %zu MiB: %s", h->dir, h->size >> 20, strerror(-err));
-	n = META_PAGES * kv_page_size(h->kv);
-	h->pristine = malloc(n);
-	if (!h->pristine)
-		return errmsg_set(e, -ENOMEM, "%s: out of memory", h->dir);
-	if (pread(kv_fd(h->kv), h->pristine, n, 0) != (ssize_t)n)
-		return errmsg_set(e, -EIO, "%s: cannot be read", h->dir);
-	h->empty = true;
-	return 0;
+	return pristine_read(h, e);
 }
 
 int hot_open(struct hot *h, const char *dir, size_t size, const char *cache_id, struct errmsg *e)
@@ -97,8 +103,13 @@ int hot_open(struct hot *h, const char *dir, size_t size, const char *cache_id, 
 	err = kv_open(dir, KV_HOT, (size_t)sb.st_size, NULL, &h->kv, e);
 	if (!err)
 		err = header_read(h, e);
+	if (err)
+		return err;
 	/* Another size was asked for then; what it holds is taken out first. */
-	return !err && h->empty && (uint64_t)sb.st_size != h->size ? hot_remake(h, e) : err;
+	if (h->empty && (uint64_t)sb.st_size != h->size)
+		return hot_remake(h, e);
+	h->found = true;
+	return h->empty ? pristine_read(h, e) : 0;
 }
 
 int hot_open_read(struct hot *h, const char *dir, const char *cache_id, struct errmsg *e)
@@ -147,6 +158,7 @@ int hot_remake(struct hot *h, struct errmsg *e)
 	h->kv = NULL;
 	free(h->pristine);
 	h->pristine = NULL;
+	h->found = false;
 	file_name(h, path);
 	if (unlink(path) && errno != ENOENT)
 		return errmsg_set(e, -errno, "%s: %s", path, strerror(errno));

@@ -21,7 +21,8 @@ struct hot {
 	struct kv *kv;
 	bool empty;
 	uint64_t g, first; /* of the header, when not empty */
-	uint8_t *pristine; /* LMDB's meta pages as they were when the file was made; NULL: made by another process */
+	bool found;	   /* by hot_open: another process made it */
+	uint8_t *pristine; /* LMDB's meta pages as they are in an empty log; NULL: it was not empty when it was found */
 };
 
 /* Opens the log in `dir`, making it when missing (size bytes, preallocated). -EUCLEAN: damaged or of another cache. */

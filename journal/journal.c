@@ -66,7 +66,7 @@ static int open_hot(struct journal *j, const struct journal_config *cfg, struct 
 			rep->dropped++;
 			err = hot_remake(&g->hot, e);
 		}
-		any = any || g->hot.pristine == NULL;
+		any = any || g->hot.found;
 	}
 	/* The logs were made anew though the last process did not say good-bye. */
 	rep->power_cut = !err && !rep->fresh && !rep->clean && !any;
@@ -85,6 +85,27 @@ static int check_home(struct journal *j, struct journal_report *rep)
 		return err;
 	rep->moved = err == 0;
 	return j->read_only ? 0 : base_meta_put(j, "home", j->dir.home, strlen(j->dir.home));
+}
+
+/* From now on a crash may lose something: base must not go on saying that the last close was clean. A disk that is full now
+ * may refuse it: then only the next mount's message would suffer. */
+static int mark_unclean(struct journal *j, struct errmsg *e)
+{
+	struct base_state s = j->state;
+	bool more;
+	int err;
+
+	if (s.clean == UINT64_MAX)
+		return 0;
+	s.clean = UINT64_MAX;
+	err = base_write(j, NULL, &s, &more);
+	if (err && err != -ENOSPC)
+		return errmsg_set(e, err, "%s/base: %s", j->dir.path, strerror(-err));
+	if (err)
+		log_warn("journal: disk full, base still says clean dir=%s", j->dir.path);
+	else
+		j->state = s;
+	return 0;
 }
 
 static int open_files(struct journal *j, const struct journal_config *cfg, struct journal_report *rep, struct errmsg *e)
@@ -114,6 +135,8 @@ static int open_files(struct journal *j, const struct journal_config *cfg, struc
 	err = open_hot(j, cfg, rep, e);
 	if (!err)
 		err = journal_recover(j, rep, e);
+	if (!err)
+		err = mark_unclean(j, e);
 	if (!err)
 		staging_trim_tails(j->staging);
 	return err;

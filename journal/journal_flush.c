@@ -159,6 +159,8 @@ static int flush_round(struct journal *j, bool *trim_more)
 		return err;
 	if (gen) {
 		err = hot_reset(&gen->hot);
+		if (err == -ENOSPC) /* it is base's word for "try again": a log that cannot be emptied is the end */
+			err = -EIO;
 		FAULT_POINT("journal.flush.after_empty");
 		if (err)
 			return err;
