@@ -1,11 +1,14 @@
 /* Bytes of a file: write, map, seek. The bytes themselves are in staging or in objects; here they get their places.
  *
  * A write of more than FS_RECORD_KEYS replaced extents becomes several records, each a complete shorter write; done again
- * from the start (FS_ROOM half way) they change nothing but the times. An append never replaces anything: it is one. */
+ * from the start (FS_ROOM half way) they change nothing but the times. An append done again would
+ * move to the new end: it is one record, though what a truncate left behind the end may lie in its way. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "daemon/fs_internal.h"
+
+enum { APPEND_KEYS = 1 << 16 }; /* dead extents that an append takes away: some 2 MiB of record */
 
 static int data_inode(struct fs *fs, uint64_t ino, struct inode_val *v, struct fs_need *need)
 {
@@ -18,11 +21,10 @@ static int data_inode(struct fs *fs, uint64_t ino, struct inode_val *v, struct f
 	return v->attr.type == JFS_FILE ? 0 : -EINVAL;
 }
 
-/* One record: as much of the write's rest as the budget takes. *done: bytes. */
-static int write_piece(struct fs_op *op, uint64_t ino, uint64_t off, const struct staged *s, uint32_t skip, uint32_t *done)
+/* One record: as much of the write's rest as the budget of keys takes. *done: bytes. */
+static int write_piece(struct fs_op *op, uint64_t ino, uint64_t off, const struct staged *s, uint32_t skip, unsigned budget,
+	uint32_t *done)
 {
-	unsigned budget = FS_RECORD_KEYS;
-
 	*done = 0;
 	while (skip + *done < s->len) {
 		uint64_t at = off + *done;
@@ -71,7 +73,7 @@ static int write_locked(struct fs *fs, uint64_t ino, uint64_t *off, bool append,
 		struct fs_op op;
 
 		fs_op_begin(&op, fs, OP_WRITE);
-		rc = write_piece(&op, ino, *off + skip, s, skip, &done);
+		rc = write_piece(&op, ino, *off + skip, s, skip, append ? APPEND_KEYS : FS_RECORD_KEYS, &done);
 		if (rc)
 			break;
 		skip += done;

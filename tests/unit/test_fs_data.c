@@ -557,6 +557,29 @@ static void xattrs(void)
 	fk_fini(&f);
 }
 
+/* Dead extents behind the end must not split an append: done again after FS_ROOM, its first part would be there twice. */
+static void append_is_one_record(void)
+{
+	static uint8_t big[1400 << 10];
+	struct staged s;
+	uint64_t off = 0, seq, before;
+	struct fk f;
+
+	fk_init(&f);
+	uint64_t ino = fk_file(&f, 1, "log");
+	for (uint64_t i = 0; i < 1400; i++)
+		REQUIRE(fk_write(&f, ino, i << 10, "line\n", 5) == 0);
+	CHECK_EQ(fk_truncate(&f, ino, 3), 0);
+	REQUIRE(staging_append(journal_staging(f.k.j), big, sizeof(big), &s) == 0);
+	REQUIRE(journal_wait(f.k.j, WM_DURABLE, fk_mark(&f)) == 0);
+	before = fk_mark(&f);
+	CHECK_EQ(FK(&f, fs_write(f.fs, &f.c, ino, &off, true, &s, false, &seq, &f.need)), 0);
+	CHECK_EQ(off, 3);
+	CHECK_EQ(fk_mark(&f), before + 1);
+	CHECK_EQ(fk_attr(&f, ino).length, 3 + sizeof(big));
+	fk_fini(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
@@ -565,6 +588,7 @@ int main(int argc, char **argv)
 		{ "truncate_effects", truncate_effects },
 		{ "suid_goes", suid_goes },
 		{ "append_takes_the_end", append_takes_the_end },
+		{ "append_is_one_record", append_is_one_record },
 		{ "fallocate_modes", fallocate_modes },
 		{ "copy_errors", copy_errors },
 		{ "relatime", relatime },
