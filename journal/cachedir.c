@@ -20,6 +20,25 @@
 
 /* --- small file helpers --- */
 
+/* Makes the entry of what was just made durable. Who may not read the parent (and so did not make it) cannot. */
+static int parent_sync(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *p = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+	int err = 0, fd = p ? open(p, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (!p)
+		err = -ENOMEM;
+	else if (fd < 0)
+		err = errno == EACCES ? 0 : -errno;
+	else if (fsync(fd))
+		err = -errno;
+	if (fd >= 0)
+		close(fd);
+	free(p);
+	return err;
+}
+
 int mkdir_all(const char *path)
 {
 	char *p = strdup(path);
@@ -29,7 +48,9 @@ int mkdir_all(const char *path)
 		s = strchr(s, '/');
 		if (s)
 			*s = 0;
-		if (mkdir(p, 0700) && errno != EEXIST)
+		if (mkdir(p, 0700) == 0)
+			err = parent_sync(p);
+		else if (errno != EEXIST)
 			err = -errno;
 		if (s)
 			*s = '/';

@@ -142,6 +142,18 @@ static int scan_dir(struct staging *st)
 	return err;
 }
 
+/* The directory may be new, perhaps made by a process that was killed here: a segment is only as durable as its path. */
+static int parent_sync(int dirfd)
+{
+	int err = 0, fd = openat(dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd))
+		err = -errno;
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
 int staging_open(const char *dir, uint64_t next_segment, struct staging **out, struct errmsg *e)
 {
 	struct staging *st = calloc(1, sizeof(*st));
@@ -160,7 +172,9 @@ int staging_open(const char *dir, uint64_t next_segment, struct staging **out, s
 		   (st->dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		err = -errno;
 	} else {
-		err = scan_dir(st);
+		err = parent_sync(st->dirfd);
+		if (!err)
+			err = scan_dir(st);
 	}
 	if (err) {
 		staging_close(st);
@@ -257,6 +271,12 @@ static void fd_evict(struct staging *st)
 	}
 }
 
+/* What this process lacks says nothing about the bytes: recovery must not set them aside for it. */
+static int open_error(int e)
+{
+	return e == ENOENT || e == EMFILE || e == ENFILE || e == ENOMEM || e == EACCES ? -e : -EIO;
+}
+
 /* Pins a segment for one call. Called with the lock held; opening a file of our own directory does not wait. */
 static int segment_pin(struct staging *st, uint64_t number, struct segment **out)
 {
@@ -271,7 +291,7 @@ static int segment_pin(struct staging *st, uint64_t number, struct segment **out
 		segment_name(name, number);
 		s->fd = openat(st->dirfd, name, O_RDWR | O_CLOEXEC);
 		if (s->fd < 0)
-			return errno == ENOENT ? -ENOENT : -EIO;
+			return open_error(errno);
 		st->n_fds++;
 	}
 	s->used_at = ++st->clock;
@@ -599,7 +619,7 @@ static int direct_read(struct staging *st, uint64_t segment, uint32_t off, uint3
 			(void)posix_fadvise(fd, off, len, POSIX_FADV_DONTNEED);
 	}
 	if (fd < 0)
-		return errno == ENOENT ? -ENOENT : -EIO;
+		return open_error(errno);
 	while (done < len) {
 		ssize_t n = pread(fd, buf + done, len - done, (off_t)off + (off_t)done);
 
