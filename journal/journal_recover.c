@@ -105,6 +105,13 @@ static int set_aside(struct recovery *r, uint64_t seq, const void *rec, size_t l
 	return cachedir_setaside(&r->j->dir, name, rec, len);
 }
 
+/* Errors that say nothing about the record: recovery stops, and the next one finds everything as it was. A record of a
+ * newer version is whole too: whoever wrote it can still take it. */
+static bool err_is_ours(int err)
+{
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EACCES || err == -ENOTSUP;
+}
+
 static int take_record(void *arg, uint64_t seq, const void *rec, size_t len)
 {
 	struct recovery *r = arg;
@@ -119,7 +126,7 @@ static int take_record(void *arg, uint64_t seq, const void *rec, size_t len)
 		snprintf(why, sizeof(why), "the hot log goes on at %" PRIu64 ", the journal ends before %" PRIu64, seq, r->next);
 	} else if (!r->bad) {
 		err = record_check(r, rec, len, why, sizeof(why));
-		if (err == -ENOMEM)
+		if (err_is_ours(err))
 			return err;
 		r->bad = err != 0;
 	}
@@ -203,6 +210,8 @@ int journal_recover(struct journal *j, struct journal_report *rep, struct errmsg
 		if (!order[i]->hot.empty)
 			err = recover_generation(&r, order[i]);
 	staging_verify_end(j->staging);
+	if (err == -ENOTSUP)
+		return errmsg_set(e, err, "%s: the hot log was written by a newer version: mount it with that once", j->dir.path);
 	if (err)
 		return errmsg_set(e, err, "%s: recovery failed, nothing was lost, mount again: %s", j->dir.path, strerror(-err));
 	if (rep->dropped)

@@ -30,7 +30,7 @@ static int parse_action(const char *s)
 	static const struct {
 		const char *name;
 		int value;
-	} actions[] = {{"kill", FAULT_KILL}, {"abort", FAULT_ABORT}, {"EIO", -EIO}, {"ENOSPC", -ENOSPC},
+	} actions[] = {{"kill", FAULT_KILL}, {"abort", FAULT_ABORT}, {"EIO", -EIO}, {"ENOSPC", -ENOSPC}, {"EMFILE", -EMFILE},
 		{"ENOMEM", -ENOMEM}, {"ETIMEDOUT", -ETIMEDOUT}, {"ECONNRESET", -ECONNRESET}};
 
 	for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
