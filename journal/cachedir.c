@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -364,15 +365,34 @@ int cachedir_hot_find(struct cachedir *c, const char *root, struct errmsg *e)
 	return err ? errmsg_set(e, err, "%s: %s", c->hot ? c->hot : root, strerror(-err)) : 0;
 }
 
-/* Best effort: only cachedir_hot_find reads it. */
-static void note_root(struct cachedir *c, const char *root)
+/* Before anything is acknowledged: what a kill leaves there must be found. */
+static int note_root(struct cachedir *c, const char *root)
 {
-	char noted[4096];
+	char noted[4096], full[PATH_MAX];
 
-	if (text_read(c->fd, "hotdir", noted, sizeof(noted)) > 0 && strcmp(noted, root) == 0)
-		return;
-	if (file_replace(c->fd, "hotdir", root, strlen(root)))
-		log_debug("hot: cannot note the hot directory cache=%s", c->path);
+	if (!realpath(root, full))
+		return -errno;
+	if (text_read(c->fd, "hotdir", noted, sizeof(noted)) > 0 && strcmp(noted, full) == 0)
+		return 0;
+	return file_replace(c->fd, "hotdir", full, strlen(full));
+}
+
+/* A killed process has left hot logs of this boot below `noted`: they hold acknowledged records, so no other place will do
+ * until they have been recovered (a clean end removes them). NULL for root: 1 and they are to be used. 0, -EXDEV. */
+static int noted_logs(struct cachedir *c, const char *root, const char *mark, const char *boot, char noted[4096],
+	struct errmsg *e)
+{
+	char logs[PATH_MAX], full[PATH_MAX];
+	struct stat sb;
+
+	if (text_read(c->fd, "hotdir", noted, 4096) <= 0 ||
+		snprintf(logs, sizeof(logs), "%s/%s-%s/%s", noted, c->id, mark, boot) >= (int)sizeof(logs) || stat(logs, &sb))
+		return 0;
+	if (!root)
+		return 1;
+	if (realpath(root, full) && strcmp(full, noted) == 0)
+		return 0;
+	return errmsg_set(e, -EXDEV, "%s: its hot log lies in %s: use --hot-dir=%s until the next clean unmount", c->path, noted, noted);
 }
 
 int cachedir_hold(struct cachedir *c, struct errmsg *e)
@@ -382,17 +402,22 @@ int cachedir_hold(struct cachedir *c, struct errmsg *e)
 
 int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e)
 {
-	char mark[64], boot[64], *top = NULL;
+	char mark[64], boot[64], noted[4096], *top = NULL;
 	int err = boot_id(boot, e), fd = -1;
 
 	if (err)
 		return err;
-	if (!root)
-		root = default_root();
+	err = home_mark(c, mark);
+	if (err)
+		return errmsg_set(e, err, "%s: %s", c->path, strerror(-err));
+	err = noted_logs(c, root, mark, boot, noted, e);
+	if (err < 0)
+		return err;
+	root = err == 1 ? noted : root ? root : default_root();
 	if (!root)
 		return errmsg_set(e, -ENOTSUP, "neither /run nor /dev/shm is a tmpfs: give --hot-dir a directory on one");
-	err = home_mark(c, mark);
-	if (!err && asprintf(&top, "%s/%s-%s", root, c->id, mark) < 0)
+	err = 0;
+	if (asprintf(&top, "%s/%s-%s", root, c->id, mark) < 0)
 		top = NULL, err = -ENOMEM;
 	if (!err && asprintf(&c->hot, "%s/%s", top, boot) < 0)
 		c->hot = NULL, err = -ENOMEM;
@@ -414,8 +439,8 @@ int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct 
 	err = flock_file(fd, "lock", top, &c->hot_lock_fd, e);
 	if (!err)
 		*other_boot = other_boots_remove(fd, boot);
-	if (!err)
-		note_root(c, root);
+	if (!err && (err = note_root(c, root)) != 0)
+		errmsg_set(e, err, "%s/hotdir: %s", c->path, strerror(-err));
 out:
 	if (fd >= 0)
 		close(fd);

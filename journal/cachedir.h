@@ -3,7 +3,7 @@
  * CACHE/lock      exclusive flock of the process that writes; its text is that process's pid
  * CACHE/id        32 hex digits, made once, copied with the directory
  * CACHE/uuid      UUID of the volume
- * CACHE/hotdir    HOT, as the last process that wrote had it, for tools
+ * CACHE/hotdir    HOT of the last process that wrote: what a kill leaves there must be found again
  * CACHE/reserve   preallocated bytes, given up when the disk is full
  * CACHE/setaside/ what recovery could not take
  * HOT/{id}-{home}/{boot id}/   the hot logs; `home` is the directory's own mark (inode number and birth time), so that
@@ -33,7 +33,8 @@ struct cachedir {
 int cachedir_open(struct cachedir *c, const char *path, const char *uuid, bool allow_any_fs, bool read_only, struct errmsg *e);
 void cachedir_close(struct cachedir *c);
 /* Finds and makes the directory of the hot logs on a tmpfs. Those of other boots are deleted unopened; *other_boot tells
- * that there was one. root NULL: /run/jfs or /dev/shm/jfs. */
+ * that there was one. root NULL: where a killed process left logs of this boot, else /run/jfs or /dev/shm/jfs. -EXDEV: it
+ * left them elsewhere. */
 int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e);
 
 /* Deletes the (empty) directory of the hot logs. */

@@ -127,6 +127,35 @@ static void the_noted_hot_directory(void)
 	kit_fini(&k);
 }
 
+/* Another hot directory after a kill would lose what was acknowledged. */
+static void the_hot_directory_must_not_change_after_a_kill(void)
+{
+	char other[160], first[160];
+	struct kit k;
+
+	kit_init(&k);
+	snprintf(first, sizeof(first), "%s/first", k.hot);
+	snprintf(other, sizeof(other), "%s/other", k.hot);
+	k.cfg.sync_interval_ms = 3600000;
+	k.cfg.hot_dir = first;
+	kit_open(&k);
+	kit_set(&k, 1, "x");
+	kit_kill(&k);
+	k.cfg.hot_dir = other;
+	CHECK_EQ(kit_try_open(&k), -EXDEV);
+	CHECK(strstr(k.e.text, first) != NULL);
+	k.cfg.hot_dir = NULL;
+	kit_open(&k);
+	CHECK_EQ(k.rep.recovered, 1);
+	kit_expect(&k, 1, "x");
+	kit_close(&k);
+	k.cfg.hot_dir = other; /* after a clean end any will do */
+	kit_open(&k);
+	kit_expect(&k, 1, "x");
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 /* A flipped byte of a record: it and all behind it are what recovery would set aside. */
 static void a_damaged_record(void)
 {
@@ -165,6 +194,7 @@ int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {{"hot_records_are_seen", hot_records_are_seen},
 		{"a_living_daemon_is_named", a_living_daemon_is_named}, {"the_noted_hot_directory", the_noted_hot_directory},
+		{"the_hot_directory_must_not_change_after_a_kill", the_hot_directory_must_not_change_after_a_kill},
 		{"a_damaged_record", a_damaged_record}, {NULL, NULL}};
 
 	return unit_main(argc, argv, tests);
