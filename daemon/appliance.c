@@ -468,7 +468,7 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 	const struct mount_options *o = a->o;
 	char fsname[256];
 	struct session_config sc = { .fsname = fsname, .read_only = o->read_only, .allow_other = o->allow_other,
-		.strict = o->strict, .no_atime = o->no_atime, .threads = (unsigned)o->threads, .config_text = config_text,
+		.strict = o->strict, .data_waits = o->data_waits, .no_atime = o->no_atime, .threads = (unsigned)o->threads, .config_text = config_text,
 		.root = a->root, .ctx = a };
 
 	if (a->volume) {

@@ -58,6 +58,7 @@ static const struct opt table[] = {
 	{ "quiet", 'q', OPT_FLAG, AT(quiet), 0, false, NULL, NULL },
 	/* for tests */
 	{ "local-only", 0, OPT_FLAG, AT(local_only), 0, false, NULL, NULL },
+	{ "data-waits", 0, OPT_FLAG, AT(data_waits), 0, false, NULL, NULL },
 	{ "allow-any-fs", 0, OPT_FLAG, AT(allow_any_fs), 0, false, NULL, NULL },
 	{ "threads", 0, OPT_U64, AT(threads), 0, false, NULL, NULL },
 	{ "dirty-limit", 0, OPT_SIZE, AT(dirty_limit), 1, false, NULL, NULL },

@@ -37,7 +37,7 @@ struct mount_options {
 	char *atime_mode;
 
 	/* tests */
-	bool local_only, allow_any_fs;
+	bool local_only, allow_any_fs, data_waits;
 	uint64_t threads, dirty_limit, hot_size, retention_ns;
 
 	/* decided from the texts */

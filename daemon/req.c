@@ -82,7 +82,7 @@ static struct req *req_clone(const struct req *r)
 
 	if (!c)
 		return NULL;
-	*c = *r;
+	memcpy(c, r, sizeof(*c));
 	c->on_heap = true;
 	p = (char *)(c + 1);
 	if (n1)
@@ -158,10 +158,22 @@ void req_done(struct req *r, int err)
 	req_free(r);
 }
 
+/* It was answered while it waited. `ran`: run() had succeeded, and what it gave out comes back. */
+static void req_drop(struct req *r, bool ran)
+{
+	if (ran && r->op->gives_entry)
+		fs_forget(r->s->fs, r->attr.ino, 1);
+	stats_op(r->s->stats, r->op->stat, clock_mono_ns() - r->started_ns, -EINTR);
+	req_free(r);
+}
+
 /* --- waiting for a watermark --- */
 static void hold_passed(void *arg, int err)
 {
-	req_done(arg, err);
+	if (wait_end(arg))
+		req_done(arg, err);
+	else
+		req_drop(arg, true);
 }
 
 static void req_hold(struct req *r, enum watermark mark, uint64_t seq)
@@ -180,6 +192,7 @@ static void req_hold(struct req *r, enum watermark mark, uint64_t seq)
 		}
 		r->heap = NULL;
 	}
+	wait_begin(c);
 	journal_when(c->s->journal, mark, seq, hold_passed, c);
 }
 
@@ -221,6 +234,10 @@ static void work(struct worker_job *job)
 	} else if (r->why == FS_ROOM) {
 		err = journal_wait_room(s->journal);
 	}
+	if (!wait_end(r)) {
+		req_drop(r, false);
+		return;
+	}
 	req_settle(r, err ? err : r->op->run(r));
 }
 
@@ -238,6 +255,7 @@ static void req_park(struct req *r, int why)
 	}
 	c->why = (uint8_t)why;
 	c->job.run = work;
+	wait_begin(c);
 	worker_submit(why == FS_ROOM ? c->s->room : c->s->net, &c->job);
 }
 

@@ -7,6 +7,8 @@
  *   FS_NEED    leave the thread, load r->need, run again        (r->need)
  *   FS_ROOM    leave the thread, wait for room, run again
  *   REQ_PARK   leave the thread, run again in a worker: it would block
+ * While it waits, the kernel may tell that the caller is being killed: then it is answered EINTR and dropped, so that a
+ * process can be got rid of during an outage. Other signals do not interrupt: no local file system does that.
  * In a transport thread the request lies on the stack and its names and data in libfuse's buffer; when it leaves, it is
  * copied whole. Only req_done replies, and only there does the sign of errors flip. */
 #ifndef JFS_DAEMON_REQ_H
@@ -50,6 +52,12 @@ struct session {
 	/* Replies from callbacks against session_stop. */
 	pthread_mutex_t gate_lock;
 	pthread_cond_t gate_cond;
+	/* Interrupted requests that go on waiting because their caller lives: looked at once a second (req_wait.c). */
+	pthread_mutex_t intr_lock;
+	pthread_cond_t intr_cond;
+	struct req *intr_list; /* intr_lock, as the next two */
+	bool intr_started, intr_stop;
+	pthread_t intr_thread;
 	unsigned replying; /* gate_lock */
 	bool stopped;	   /* gate_lock */
 };
@@ -68,6 +76,9 @@ struct req {
 	const struct op *op;
 	int route;
 	bool on_heap, in_worker;
+	atomic_int waiting; /* enum req_wait in req_wait.c: who may answer while it waits */
+	bool intr_listed;   /* session's intr_lock, as the next */
+	struct req *intr_next;
 	uint8_t why; /* in a worker: FS_NEED, FS_ROOM, REQ_PARK */
 	uint64_t started_ns;
 	struct fs_cred cred;
@@ -103,6 +114,13 @@ void req_init(struct req *r, fuse_req_t q, const struct op *op);
 void req_start(struct req *r);
 /* Answers with err (0 or -errno) and releases; `r` is dead afterwards. Any thread. */
 void req_done(struct req *r, int err);
+/* A heap request begins to wait; from here on it may be answered behind the caller's back. */
+void wait_begin(struct req *r);
+/* It waits no longer. False: it was answered meanwhile: release it without a reply. */
+bool wait_end(struct req *r);
+int waits_init(struct session *s); /* 0, -errno */
+void waits_stop(struct session *s);
+void waits_fini(struct session *s);
 /* Reply buffer of this thread, at least n bytes: valid until the next call in the thread. NULL: out of memory. */
 void *req_buffer(size_t n);
 

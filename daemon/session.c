@@ -183,7 +183,8 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->room = worker_pool_new(ROOM_WORKERS, "jfs-room");
 	s->alog = accesslog_new();
 	s->virt = virt_new(s);
-	if (s->gone_fd < 0 || !s->net || !s->room || !s->alog || !s->virt)
+	r = waits_init(s);
+	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->alog || !s->virt)
 		r = errmsg_set(e, -ENOMEM, "cannot set up the session: out of memory or descriptors");
 	else
 		r = session_mount(s, e);
@@ -238,6 +239,7 @@ void session_stop(struct session *s)
 	if (s->waiter_started)
 		pthread_join(s->waiter, NULL);
 	s->waiter_started = false;
+	waits_stop(s);
 	virt_stop(s->virt);
 	if (s->loader && s->loader->cancel)
 		s->loader->cancel(s->loader->ctx);
@@ -268,6 +270,7 @@ void session_free(struct session *s)
 	accesslog_free(s->alog);
 	if (s->gone_fd >= 0)
 		close(s->gone_fd);
+	waits_fini(s);
 	pthread_cond_destroy(&s->gate_cond);
 	pthread_mutex_destroy(&s->gate_lock);
 	free(s);

@@ -395,6 +395,35 @@ def synced_files_are_durable(t):
         os.close(n)
 
 
+def in_fsync(pid):
+    return read(f"/proc/{pid}/syscall").startswith(b"74 ")
+
+
+@test(timeout=60, needs=NEEDS)
+def who_waits_can_be_killed(t):
+    """Data that waits for S3 where there is none: close and fsync do not return, but a fatal signal ends them, no other
+    does, and unmounting does not wait for them."""
+    m = Local(t, "--data-waits")
+    program = ("import os, signal, sys\nsignal.signal(signal.SIGUSR1, lambda *a: None)\n"
+               "fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\nos.write(fd, b'x')\nos.fsync(fd)")
+    waiting = [subprocess.Popen([sys.executable, "-c", program, m.path(f"f{i}")], stderr=subprocess.DEVNULL)
+               for i in range(3)]
+    for p in waiting:
+        wait_until(lambda p=p: in_fsync(p.pid), what="the process in fsync")
+    waiting[0].send_signal(signal.SIGKILL)
+    assert waiting[0].wait(20) == -signal.SIGKILL
+    waiting[1].send_signal(signal.SIGUSR1)
+    os.mkdir(m.path("d"))  # later than the signal's interrupt request
+    assert in_fsync(waiting[1].pid) and waiting[1].poll() is None
+    waiting[1].send_signal(signal.SIGKILL)  # the kernel sends no second interrupt request
+    assert waiting[1].wait(20) == -signal.SIGKILL
+    m.signal(signal.SIGTERM)  # busy: the daemon detaches the mount and ends
+    m.wait_daemon()
+    assert waiting[2].wait(20) != 0
+    m.mount()
+    assert sorted(os.listdir(m.dir)) == ["d", "f0", "f1", "f2"]
+
+
 @test(timeout=60, needs=NEEDS)
 def strict_durability(t):
     m = Local(t, "--sync-interval", "60s", "--durability", "strict")
@@ -403,6 +432,32 @@ def strict_durability(t):
         s = m.stats()
         assert s["sequence_durable"] == s["sequence_committed"]
     fails(errno.EEXIST, os.mkdir, m.path("f1"))
+
+
+def write_pattern(path, who, count):
+    with open(path, "wb", buffering=0) as f:
+        for i in range(count):
+            f.write(bytes([(who + i) % 251]) * 200_000)
+
+
+@test(timeout=120, needs=NEEDS)
+def writers_wait_for_room(t):
+    """HISTORIES 13, 60: back-pressure parks writers in workers; operations on names go on, and nothing is lost."""
+    m = Local(t, "--dirty-limit", "1M", "--hot-size", "2M", "--sync-interval", "20ms")
+    jobs = [multiprocessing.Process(target=write_pattern, args=(m.path(f"w{w}"), w, 100)) for w in range(6)]
+    for j in jobs:
+        j.start()
+    made = 0
+    while any(j.is_alive() for j in jobs):
+        os.mkdir(m.path(f"d{made}"))
+        os.rmdir(m.path(f"d{made}"))
+        made += 1
+    assert all(j.exitcode == 0 for j in jobs) and made > 10, made
+    t.note("directories made and removed meanwhile:", made)
+    m.kill()
+    m.mount()
+    for w in range(6):
+        assert read(m.path(f"w{w}")) == b"".join(bytes([(w + i) % 251]) * 200_000 for i in range(100))
 
 
 @test(timeout=60, needs=NEEDS)
