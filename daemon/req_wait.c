@@ -1,8 +1,8 @@
 /* Requests that wait, and callers that are killed meanwhile (req.h).
  *
  * The kernel sends one INTERRUPT for the first signal of a waiting caller, whatever the signal, and none for a SIGKILL
- * that follows. So a request whose caller was interrupted but lives is put on a list, and one thread looks once a second
- * whether it is being killed by now; there is no event for that. The list is nearly always empty.
+ * that follows. So a request whose caller was interrupted is put on a list, and one thread looks, at once and then every
+ * second, whether it is being killed by now; there is no event for that. The list is nearly always empty.
  *
  * Who answers a request is decided by one exchange of r->waiting: WAIT_ON -> WAIT_NONE (its owner, as usual) or
  * WAIT_ON -> WAIT_INTERRUPTED (we, with EINTR). After the latter only the owner touches r, and only to free it. */
@@ -68,14 +68,14 @@ static bool next_dying(struct session *s, fuse_req_t *q, int *route)
 
 		if (!thread_is_dying(r->cred.pid))
 			continue;
+		/* Refused while its owner does not wait: it will answer, or begin to wait. */
+		if (!take(r))
+			continue;
 		*q = r->q;
 		*route = r->route;
 		*p = r->intr_next;
 		r->intr_listed = false;
-		/* Refused when its owner is about to answer it: that will do as well. */
-		if (take(r))
-			return true;
-		return next_dying(s, q, route);
+		return true;
 	}
 	return false;
 }
@@ -134,23 +134,24 @@ static void list_remove(struct req *r)
 	pthread_mutex_unlock(&s->intr_lock);
 }
 
-/* libfuse calls it with its lock of the request held: r is valid until the exchange (wait_end waits for that lock before
- * it lets go of r), and q until the return. */
+/* libfuse calls it with its lock of the request held, also from within fuse_req_interrupt_func: then an answer would free
+ * the lock under its feet. So it only notes the request; r is valid, since wait_end waits for that lock. */
 static void on_interrupt(fuse_req_t q, void *data)
 {
-	struct req *r = data;
-	int route = r->route;
-
-	if (!thread_is_dying(r->cred.pid))
-		list_add(r);
-	else if (take(r))
-		answer(q, route);
+	(void)q;
+	list_add(data);
 }
 
 void wait_begin(struct req *r)
 {
-	atomic_store(&r->waiting, WAIT_ON);
+	struct session *s = r->s;
+
 	fuse_req_interrupt_func(r->q, on_interrupt, r);
+	atomic_store(&r->waiting, WAIT_ON);
+	pthread_mutex_lock(&s->intr_lock);
+	if (r->intr_listed)
+		pthread_cond_signal(&s->intr_cond);
+	pthread_mutex_unlock(&s->intr_lock);
 }
 
 bool wait_end(struct req *r)
