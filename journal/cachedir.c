@@ -17,8 +17,6 @@
 #include "util/fault.h"
 #include "util/log.h"
 
-#define FULL_BELOW ((uint64_t)1 << 20)
-
 /* --- small file helpers --- */
 
 /* Makes the entry of what was just made durable. Who may not read the parent (and so did not make it) cannot. */
@@ -462,13 +460,6 @@ void cachedir_hot_remove(struct cachedir *c)
 }
 
 /* --- the reserve --- */
-
-bool cachedir_full(const struct cachedir *c)
-{
-	struct statfs s;
-
-	return fstatfs(c->fd, &s) == 0 && (uint64_t)s.f_bavail * (uint64_t)s.f_bsize < FULL_BELOW;
-}
 
 void cachedir_reserve_make(struct cachedir *c, size_t size)
 {

@@ -312,13 +312,6 @@ static int trim_step(struct writer *w, unsigned batch, struct base_state *s, boo
 
 /* --- the transaction --- */
 
-/* LMDB calls a write that came back short, as one does that fills the disk, EIO. To try again is no forgiveness (P12): the
- * next transaction writes every page that it names anew, and LMDB itself refuses all work after a failed meta page. */
-static int full_disk(struct journal *j, int err)
-{
-	return err == -EIO && cachedir_full(&j->dir) ? -ENOSPC : err;
-}
-
 int base_write(struct journal *j, struct generation *gen, struct base_state *s, bool *more)
 {
 	struct base_state next = *s;
@@ -346,9 +339,9 @@ int base_write(struct journal *j, struct generation *gen, struct base_state *s, 
 		err = FAULT_ERR("journal.flush.before_commit");
 	if (err) {
 		kv_abort(w.txn);
-		return full_disk(j, err);
+		return err;
 	}
-	err = full_disk(j, kv_commit(w.txn));
+	err = kv_commit(w.txn);
 	if (!err)
 		*s = next;
 	return err;
