@@ -44,11 +44,10 @@ static int take(void *arg, uint64_t seq, const void *rec, size_t len)
 	err = rec_open(rec, len, &h, &it);
 	if (!err)
 		err = rec_apply(rec, len, t->gen->ov, &sum);
-	if (err == -ENOMEM)
-		return err;
+	if (err == -ENOMEM || err == -ENOTSUP)
+		return err; /* says nothing about the record: see journal_recover.c */
 	if (err) {
-		snprintf(why, sizeof(why), "record %" PRIu64 ": %s", seq,
-			err == -ENOTSUP ? "written by a newer version" : "damaged record");
+		snprintf(why, sizeof(why), "record %" PRIu64 ": damaged record", seq);
 		note_bad(t->rep, why);
 		return 0;
 	}
@@ -108,7 +107,8 @@ static int lay_over(struct journal *j, struct inspect *rep, struct errmsg *e)
 			err = 0;
 		}
 		if (err)
-			return errmsg_set(e, err, "%s: %s", j->dir.hot, strerror(-err));
+			return errmsg_set(e, err, "%s: %s", j->dir.hot,
+				err == -ENOTSUP ? "the hot log was written by a newer version" : strerror(-err));
 		if (g->ops == 0)
 			continue;
 		j->frozen = j->cur;

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "recovery/caches.h"
+#include "recovery/guard.h"
 #include "recovery/recover.h"
 #include "recovery/remote.h"
 #include "recovery/scan.h"
@@ -76,6 +78,12 @@ static void advise(const struct recover_options *o, struct report *r)
 			"--cache-dir %.900s%s", r->cache, url);
 }
 
+/* An error of Redis or the object store, told from one of the journal. */
+static int far(int err)
+{
+	return err == -EUCLEAN || err == -EIO || err == -EBADMSG ? -EREMOTEIO : err;
+}
+
 static int look(const struct recover_options *o, struct scan *s, struct report *r, struct errmsg *e)
 {
 	struct remote *rm = NULL;
@@ -88,7 +96,7 @@ static int look(const struct recover_options *o, struct scan *s, struct report *
 		return errmsg_set(e, rc, "the journal cannot be read: %s", strerror(-rc));
 	r->applied = applied = s->position.seq;
 	if (o->meta_url) {
-		rc = remote_open(o->meta_url, r->uuid, &rm, e);
+		rc = far(remote_open(o->meta_url, r->uuid, &rm, e));
 		if (!rc && (rc = remote_position(rm, s, r, &applied)) != 0)
 			errmsg_set(e, rc, "out of memory");
 	}
@@ -97,11 +105,21 @@ static int look(const struct recover_options *o, struct scan *s, struct report *
 	if (!rc && (rc = scan_staging(s, r)) != 0)
 		errmsg_set(e, rc, "staging cannot be read: %s", strerror(-rc));
 	if (!rc && rm && !o->no_objects)
-		rc = remote_objects(rm, s, applied, r, e);
+		rc = far(remote_objects(rm, s, applied, r, e));
 	if (!rc && (rc = scan_unsafe(s, applied, r)) != 0)
 		errmsg_set(e, rc, "out of memory");
 	remote_close(rm);
 	return rc;
+}
+
+/* What is damaged is a finding; everything else keeps us from looking. */
+static int cannot_read(struct report *r, int err, const char *text)
+{
+	if (err != -EUCLEAN && err != -EIO && err != -EBADMSG)
+		return recover_cannot(text);
+	r->no_replay = true;
+	snprintf(r->advice, sizeof(r->advice), "copy %s before anything else, and look for errors of its disk", r->cache);
+	return report_broken(r, NULL, "%s", text) ? recover_cannot("out of memory") : RECOVER_CLEAN;
 }
 
 int recover_look(const struct recover_options *o, const char *cache, struct report *r)
@@ -117,7 +135,7 @@ int recover_look(const struct recover_options *o, const char *cache, struct repo
 	cache_uuid(cache, r->uuid);
 	rc = journal_inspect(&jc, &j, &found, &e);
 	if (rc)
-		return recover_cannot(e.text);
+		return cannot_read(r, rc, e.text);
 	rc = scan_init(&s, j, &found);
 	if (!rc)
 		rc = look_journal(&found, j, r);
@@ -130,19 +148,59 @@ int recover_look(const struct recover_options *o, const char *cache, struct repo
 	scan_fini(&s);
 	journal_close(j);
 	if (rc)
-		return recover_cannot(e.text);
+		return cannot_read(r, rc, e.text);
 	advise(o, r);
 	return RECOVER_CLEAN;
 }
 
-int recover_check(const struct recover_options *o, const char *cache)
+/* --- in a child: see guard.h --- */
+
+static int tell_crash(const struct recover_options *o, const char *command, const char *cache, int sig)
 {
+	struct report r = {.command = command, .cache = cache, .no_replay = true};
+	int status;
+
+	cache_uuid(cache, r.uuid);
+	status = report_broken(&r, NULL, "the journal's database %s/base is damaged: reading it ended with signal %d (%s)", cache, sig,
+		strsignal(sig));
+	snprintf(r.advice, sizeof(r.advice), "copy %s before anything else, and look for errors of its disk", cache);
+	status = status ? recover_cannot("out of memory") : recover_tell(o, &r);
+	report_free(&r);
+	return status;
+}
+
+int recover_guarded(const struct recover_options *o, const char *command, const char *cache, int (*fn)(void *arg), void *arg)
+{
+	int sig, rc = guard_run(fn, arg, &sig);
+
+	if (rc == -EUCLEAN)
+		return tell_crash(o, command, cache, sig);
+	if (rc == -EINTR)
+		return recover_cannot("interrupted");
+	return rc < 0 ? recover_cannot(strerror(-rc)) : rc;
+}
+
+struct check_call {
+	const struct recover_options *o;
+	const char *cache;
+};
+
+static int check(void *arg)
+{
+	const struct check_call *c = arg;
 	struct report r;
-	int status = recover_look(o, cache, &r);
+	int status = recover_look(c->o, c->cache, &r);
 
 	r.command = "check";
 	if (status == RECOVER_CLEAN)
-		status = recover_tell(o, &r);
+		status = recover_tell(c->o, &r);
 	report_free(&r);
 	return status;
+}
+
+int recover_check(const struct recover_options *o, const char *cache)
+{
+	struct check_call c = {.o = o, .cache = cache};
+
+	return recover_guarded(o, "check", cache, check, &c);
 }

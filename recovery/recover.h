@@ -24,6 +24,8 @@ int recover_replay(const struct recover_options *o, const char *cache);
 int recover_look(const struct recover_options *o, const char *cache, struct report *r);
 /* Prints the report and returns its exit status. */
 int recover_tell(const struct recover_options *o, const struct report *r);
+/* Runs fn as guard_run does; a journal that killed it becomes a report with one finding, RECOVER_BROKEN. */
+int recover_guarded(const struct recover_options *o, const char *command, const char *cache, int (*fn)(void *arg), void *arg);
 /* "jfs-recover: text" on stderr; RECOVER_CANNOT. */
 int recover_cannot(const char *text);
 

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "daemon/options.h"
-#include "journal/kv.h"
 #include "recovery/caches.h"
 #include "recovery/recover.h"
 #include "util/fault.h"
@@ -109,7 +108,6 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	fault_init();
-	kv_catch_sigbus();
 	log_set_level(LOG_LVL_ERROR);
 	if (argc < 2)
 		return usage("no command");

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -192,32 +193,41 @@ static int block_signals(struct errmsg *e)
 	return fd < 0 ? errmsg_set(e, -errno, "signalfd: %s", strerror(errno)) : fd;
 }
 
-/* 0; -ESTALE: the journal holds nothing and the volume went on without it, which is no failure; else said on stderr. */
-static int apply(const struct recover_options *o, const char *cache)
+/* One piece of the command, in a child (guard.h). */
+struct step {
+	const struct recover_options *o;
+	const char *cache;
+	bool applied; /* the last look comes after an apply that went through */
+	bool *go_on;  /* shared with the child: the first look found something to do */
+};
+
+/* RECOVER_CLEAN: everything has been applied; RECOVER_BACKLOG: it ended early; RECOVER_CANNOT. */
+static int apply(void *arg)
 {
+	const struct step *s = arg;
 	struct drain d = {.signal_fd = -1};
 	struct errmsg e = {""};
 	int rc, closed;
 
 	d.done_fd = eventfd(0, EFD_CLOEXEC);
-	if (d.done_fd < 0) {
-		recover_cannot("no event descriptor");
-		return -EIO;
-	}
+	if (d.done_fd < 0)
+		return recover_cannot("no event descriptor");
 	rc = d.signal_fd = block_signals(&e);
 	if (rc >= 0)
-		rc = open_all(&d, o, cache, &e);
+		rc = open_all(&d, s->o, s->cache, &e);
 	if (!rc)
-		rc = wait_drained(&d, o, &e);
+		rc = wait_drained(&d, s->o, &e);
 	closed = close_all(&d);
 	if (!rc && closed)
-		rc = errmsg_set(&e, closed, "%s: %s", cache, strerror(-closed));
-	if (rc && rc != -ESTALE)
-		recover_cannot(e.text);
+		rc = errmsg_set(&e, closed, "%s: %s", s->cache, strerror(-closed));
 	if (d.signal_fd >= 0)
 		close(d.signal_fd);
 	close(d.done_fd);
-	return rc;
+	/* -ESTALE: the journal holds nothing and the volume went on without it, which is no failure */
+	if (rc == 0 || rc == -ESTALE)
+		return RECOVER_CLEAN;
+	recover_cannot(e.text);
+	return rc == -ECANCELED ? RECOVER_BACKLOG : RECOVER_CANNOT;
 }
 
 /* Is there anything that a replay would change? A lease that was not released is such a thing. */
@@ -227,38 +237,53 @@ static bool nothing_to_do(const struct report *r)
 	       (r->released || r->redis_epoch == 0 || strcmp(r->position, "foreign") == 0);
 }
 
-static int look_and_tell(const struct recover_options *o, const char *cache, bool applied_now)
+static int first_look(void *arg)
 {
+	const struct step *s = arg;
 	struct report r;
-	int status = recover_look(o, cache, &r);
+	int status = recover_look(s->o, s->cache, &r);
 
 	r.command = "replay";
-	r.applied_now = applied_now;
+	*s->go_on = status == RECOVER_CLEAN && !nothing_to_do(&r) && !r.no_replay;
+	if (status == RECOVER_CLEAN && !*s->go_on)
+		status = recover_tell(s->o, &r);
+	report_free(&r);
+	return status;
+}
+
+static int last_look(void *arg)
+{
+	const struct step *s = arg;
+	struct report r;
+	int status = recover_look(s->o, s->cache, &r);
+
+	r.command = "replay";
+	r.applied_now = s->applied;
 	if (status == RECOVER_CLEAN)
-		status = recover_tell(o, &r);
+		status = recover_tell(s->o, &r);
 	report_free(&r);
 	return status;
 }
 
 int recover_replay(const struct recover_options *o, const char *cache)
 {
-	bool nothing, refused;
-	struct report r;
-	int status, rc;
+	struct step s = {.o = o, .cache = cache};
+	int status;
 
 	if (!o->apply)
-		return look_and_tell(o, cache, false);
-	status = recover_look(o, cache, &r);
-	nothing = nothing_to_do(&r);
-	refused = r.no_replay;
-	r.command = "replay";
-	if (status == RECOVER_CLEAN && (nothing || refused))
-		status = recover_tell(o, &r);
-	report_free(&r);
-	if (status != RECOVER_CLEAN || nothing || refused)
-		return status;
-	rc = apply(o, cache);
-	if (rc && rc != -ESTALE && rc != -ECANCELED)
-		return RECOVER_CANNOT;
-	return look_and_tell(o, cache, rc == 0);
+		return recover_guarded(o, "replay", cache, last_look, &s);
+	s.go_on = mmap(NULL, sizeof(*s.go_on), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s.go_on == MAP_FAILED)
+		return recover_cannot("out of memory");
+	status = recover_guarded(o, "replay", cache, first_look, &s);
+	if (status == RECOVER_CLEAN && *s.go_on) {
+		status = recover_guarded(o, "replay", cache, apply, &s);
+		s.applied = status == RECOVER_CLEAN;
+		if (status == RECOVER_CLEAN || status == RECOVER_BACKLOG)
+			status = recover_guarded(o, "replay", cache, last_look, &s);
+		else if (status != RECOVER_BROKEN)
+			status = RECOVER_CANNOT; /* the journal's own handler of SIGBUS ends with 1 */
+	}
+	munmap(s.go_on, sizeof(*s.go_on));
+	return status;
 }

@@ -415,8 +415,10 @@ int scan_staging(struct scan *s, struct report *r)
 
 		if (i == 0 || !staged_same_run(ref - 1, ref)) {
 			err = staging_verify(st, ref->segment, ref->run_off, ref->run_len, ref->sum);
-			if (err == -ENOMEM)
-				rc = err;
+			if (err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EACCES) {
+				rc = err; /* says nothing about the bytes */
+				break;
+			}
 			done += ref->run_len;
 			if (err) {
 				r->staged_bad += ref->run_len;
