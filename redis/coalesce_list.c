@@ -455,7 +455,7 @@ static int chunk_emit(struct chunk_build *cb)
 		if (!err)
 			err = ref_add(b, r.id, r.size, -1, false);
 	}
-	*post = (struct pl_post){ .ino = l->ino, .chunk = l->chunk };
+	*post = (struct pl_post){ .ino = l->ino, .chunk = l->chunk, .fresh = l->new_inode };
 	post->records = cb->rewrite ? l->records : l->old;
 	post->n = cb->rewrite ? l->n_records : l->n_old + l->n_records;
 	b->p->commands++;

@@ -65,6 +65,10 @@ static int names_count(struct build *b)
 		if (ci)
 			ci->gained++;
 	}
+	/* An inode that is born here has exactly the names it gained, whatever its count says. */
+	for (size_t i = 0; i < co->inodes.n; i++)
+		if (co->inodes.v[i].born)
+			co->inodes.v[i].nameless = !co->inodes.v[i].gained;
 	return 0;
 }
 

@@ -117,6 +117,7 @@ struct pl_post {
 	uint64_t ino;
 	uint32_t chunk;
 	bool onward; /* this chunk and all behind it have no list */
+	bool fresh;  /* of an inode that was born in the window */
 	const uint8_t *records;
 	uint32_t n;
 };

@@ -34,7 +34,7 @@ static void redis_here_start(struct redis_here *r)
 	if (r->pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nothing behind */
 		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", r->sock, "--save", "", "--dir", r->dir,
-			"--logfile", log, (char *)NULL);
+			"--logfile", log, "--enable-debug-command", "yes", "--dbfilename", "dump.rdb", (char *)NULL);
 		_exit(127);
 	}
 }

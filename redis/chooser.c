@@ -1,0 +1,269 @@
+/* For every record fed: how many keys were touched up to it (an upper bound of the commands), and differences of two sums:
+ * bytes that are live after it, and bytes live after it that died later. Each run of new bytes is followed by painting,
+ * like the coalescer does. Bytes of files that were published before and go to the trash are counted as dying only when the
+ * inode is dismantled; that errs towards live. */
+#include "redis/chooser.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "journal/record.h"
+#include "redis/paint.h"
+
+struct ch_chunk {
+	uint64_t ino;
+	uint32_t chunk;
+	struct layer w;
+};
+
+struct ch_inode {
+	uint64_t ino;
+	uint8_t born;
+	VEC(uint32_t) chunks;
+};
+
+struct ch_point {
+	uint64_t keys;
+	int64_t live, waste; /* differences */
+};
+
+struct chooser {
+	uint64_t from, seq;
+	struct hmap touched, inode_at, chunk_at;
+	VEC(struct ch_inode) inodes;
+	VEC(struct ch_chunk) chunks;
+	VEC(struct ch_point) points; /* [i]: record from + 1 + i */
+};
+
+struct chooser *chooser_new(uint64_t from)
+{
+	struct chooser *c = calloc(1, sizeof(*c));
+
+	if (c)
+		c->from = c->seq = from;
+	return c;
+}
+
+void chooser_free(struct chooser *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < c->chunks.n; i++)
+		layer_fini(&c->chunks.v[i].w);
+	for (size_t i = 0; i < c->inodes.n; i++)
+		vec_fini(&c->inodes.v[i].chunks);
+	vec_fini(&c->chunks);
+	vec_fini(&c->inodes);
+	vec_fini(&c->points);
+	hmap_fini(&c->touched);
+	hmap_fini(&c->inode_at);
+	hmap_fini(&c->chunk_at);
+	free(c);
+}
+
+static struct ch_point *point(struct chooser *c, uint64_t seq)
+{
+	return &c->points.v[seq - c->from - 1];
+}
+
+static void part_died(void *arg, const struct stroke *part)
+{
+	struct chooser *c = arg;
+
+	if (part->src.kind != PIECE_STAGED)
+		return;
+	point(c, c->seq)->live -= part->len;
+	point(c, part->born)->waste += part->len;
+	point(c, c->seq)->waste -= part->len;
+}
+
+static struct ch_inode *inode_get(struct chooser *c, uint64_t ino)
+{
+	bool fresh;
+	uint32_t i;
+	struct ch_inode *ci;
+
+	if (hmap_put(&c->inode_at, &ino, sizeof(ino), (uint32_t)c->inodes.n, &i, &fresh) != 0)
+		return NULL;
+	ci = fresh ? vec_push(&c->inodes) : &c->inodes.v[i];
+	if (ci)
+		ci->ino = ino;
+	return ci;
+}
+
+static int paint(struct chooser *c, uint64_t ino, uint32_t chunk, const struct stroke *s)
+{
+	uint64_t key[2] = { ino, chunk };
+	struct ch_inode *ci = inode_get(c, ino);
+	bool fresh;
+	uint32_t i, *at;
+
+	if (!ci || hmap_put(&c->chunk_at, key, sizeof(key), (uint32_t)c->chunks.n, &i, &fresh) != 0)
+		return -ENOMEM;
+	if (fresh) {
+		struct ch_chunk *cc = vec_push(&c->chunks);
+
+		at = cc ? vec_push(&ci->chunks) : NULL;
+		if (!at)
+			return -ENOMEM;
+		cc->ino = ino;
+		cc->chunk = chunk;
+		*at = i;
+	}
+	return layer_paint(&c->chunks.v[i].w, s, part_died, c);
+}
+
+/* Everything of the inode at or above `from` dies, up to `to`. */
+static int inode_clear(struct chooser *c, uint64_t ino, uint64_t from, uint64_t to)
+{
+	struct ch_inode *ci = inode_get(c, ino);
+	int err = ci ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !err && i < ci->chunks.n; i++) {
+		struct ch_chunk *cc = &c->chunks.v[ci->chunks.v[i]];
+		uint64_t base = (uint64_t)cc->chunk << JFS_CHUNK_BITS, a = from > base ? from : base;
+		uint64_t b = to < base + JFS_CHUNK_SIZE ? to : base + JFS_CHUNK_SIZE;
+		struct stroke z = { .born = c->seq, .src.kind = PIECE_ZERO };
+
+		if (a >= b)
+			continue;
+		z.pos = (uint32_t)(a - base);
+		z.len = (uint32_t)(b - a);
+		err = layer_paint(&cc->w, &z, part_died, c);
+	}
+	return err;
+}
+
+static int feed_extent(struct chooser *c, const struct rec_item *it)
+{
+	struct stroke s = { .born = c->seq };
+	struct extent_val v;
+	uint32_t chunk, last;
+	uint64_t ino;
+
+	if (key_parse_extent(it->key, it->klen, &ino, &chunk, &last) != 0 || extent_val_decode(it->val, it->vlen, &v) != 0)
+		return -EUCLEAN;
+	s.pos = v.pos;
+	s.len = v.len;
+	s.src.kind = v.kind == EXT_STAGED && !(it->flags & IF_COPY) ? PIECE_STAGED : PIECE_ZERO;
+	if (s.src.kind == PIECE_STAGED)
+		point(c, c->seq)->live += v.len;
+	return paint(c, ino, chunk, &s);
+}
+
+static int feed_item(struct chooser *c, const struct rec_item *it)
+{
+	uint64_t ino = 0;
+	uint8_t table = it->klen ? it->key[0] : 0;
+	bool fresh = false;
+	uint32_t i;
+
+	if (it->kind == IT_EXPECT || it->kind == IT_SPACE || it->kind == IT_NLINK)
+		return 0;
+	if (it->kind == IT_PUT && table == T_EXTENT && (it->flags & IF_NEW)) {
+		if (hmap_put(&c->touched, it->key, 13, 0, &i, &fresh) != 0) /* the chunk's list */
+			return -ENOMEM;
+		point(c, c->seq)->keys += fresh;
+		return feed_extent(c, it);
+	}
+	if ((it->kind == IT_PUT || it->kind == IT_DEL) && !memchr("idxs", table, 4))
+		return 0;
+	if (it->kind != IT_CUT && it->kind != IT_PUNCH && hmap_put(&c->touched, it->key, it->klen, 0, &i, &fresh) != 0)
+		return -ENOMEM;
+	point(c, c->seq)->keys += fresh;
+	if (key_parse_ino(it->key, it->klen, &ino) != 0)
+		return -EUCLEAN;
+	if (it->kind == IT_CUT && it->vlen == 16)
+		return inode_clear(c, ino, get_be64(it->val), UINT64_MAX);
+	if (it->kind == IT_PUNCH && it->vlen == 16)
+		return inode_clear(c, ino, get_be64(it->val), get_be64(it->val) + get_be64(it->val + 8));
+	if (table != T_INODE)
+		return 0;
+	if (it->kind == IT_PUT && (it->flags & IF_NEW)) {
+		struct ch_inode *ci = inode_get(c, ino);
+
+		if (!ci)
+			return -ENOMEM;
+		ci->born = 1;
+	}
+	if (it->kind == IT_GONE || it->kind == IT_SUSTAIN)
+		return inode_clear(c, ino, 0, UINT64_MAX);
+	if (it->kind == IT_DEL) {
+		struct ch_inode *ci = inode_get(c, ino);
+
+		return !ci ? -ENOMEM : ci->born ? inode_clear(c, ino, 0, UINT64_MAX) : 0;
+	}
+	return 0;
+}
+
+int chooser_feed(struct chooser *c, uint64_t seq, const void *rec, size_t len)
+{
+	struct rec_header h;
+	struct rec_reader r;
+	struct rec_item it;
+	int err = rec_open(rec, len, &h, &r), more = 0;
+
+	if (err)
+		return err;
+	while (c->from + c->points.n < seq) { /* internal records leave gaps */
+		uint64_t keys = c->points.n ? c->points.v[c->points.n - 1].keys : 0;
+		struct ch_point *p = vec_push(&c->points);
+
+		if (!p)
+			return -ENOMEM;
+		p->keys = keys;
+	}
+	c->seq = seq;
+	while (h.op < OP_INTERNAL && !err && (more = rec_next(&r, &it)) > 0)
+		err = feed_item(c, &it);
+	return err ? err : more;
+}
+
+uint64_t chooser_commands(const struct chooser *c)
+{
+	return c->points.n ? c->points.v[c->points.n - 1].keys : 0;
+}
+
+uint64_t chooser_last(const struct chooser *c)
+{
+	return c->from + c->points.n;
+}
+
+uint64_t chooser_choose(const struct chooser *c, const struct chooser_limits *l)
+{
+	uint64_t last = l->due < chooser_last(c) ? l->due : chooser_last(c), n = last > c->from ? last - c->from : 0;
+	uint64_t soft = 0, hard = 0, best = 0;
+	int64_t live = 0, waste = 0, least = INT64_MAX;
+
+	for (uint64_t i = 0; i < n; i++) {
+		live += c->points.v[i].live;
+		if (i && (c->points.v[i].keys > l->most || (l->bytes && live > (int64_t)l->bytes)))
+			break;
+		hard = i + 1;
+		if (c->points.v[i].keys <= l->want || !i)
+			soft = i + 1;
+	}
+	for (uint64_t i = 0; i < hard; i++) {
+		waste += c->points.v[i].waste;
+		if (i + 1 > soft && (least == 0 || waste >= least))
+			continue; /* beyond what a script should have only if that saves something */
+		if (i + 1 >= (soft + 1) / 2 && waste <= least) {
+			least = waste;
+			best = i + 1;
+		}
+	}
+	return best ? c->from + best : 0;
+}
+
+void chooser_bytes(const struct chooser *c, uint64_t end, uint64_t *live, uint64_t *waste)
+{
+	int64_t l = 0, w = 0;
+
+	for (uint64_t i = 0; i < c->points.n && c->from + 1 + i <= end; i++) {
+		l += c->points.v[i].live;
+		w += c->points.v[i].waste;
+	}
+	*live = (uint64_t)(l > 0 ? l : 0);
+	*waste = (uint64_t)(w > 0 ? w : 0);
+}

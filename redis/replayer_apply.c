@@ -1,0 +1,389 @@
+/* What replay commits to the journal. "Applied" is several records: where staged bytes went (T_SMAP), lists (T_PUBLISHED),
+ * extents that now lie in objects; the last one moves the position. Anything between them may be lost in a crash: Redis's
+ * position says what was executed, and the recorded window is adopted again. All of it is idempotent. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "redis/replayer_int.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+#define BATCH 512 /* posts or places handled under one hold of the journal's lock */
+
+/* --- where staged bytes went --- */
+
+struct places {
+	VEC(struct place) v;
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* Slices that a list of the window names; a rebuilt plan may have done without some. */
+static int ids_named(const struct window *w, struct hmap *ids)
+{
+	bool fresh;
+	uint32_t i;
+
+	for (size_t p = 0; p < w->posts.n; p++) {
+		for (uint32_t k = 0; k < w->posts.v[p].n; k++) {
+			uint64_t id = get_be64(w->posts.v[p].records + (size_t)k * JFS_SLICE_LEN + 4);
+
+			if (hmap_put(ids, &id, sizeof(id), 0, &i, &fresh) != 0)
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static int places_make(const struct window *w, struct places *out)
+{
+	struct hmap ids = { 0 };
+	uint32_t unused;
+	int err = ids_named(w, &ids);
+
+	for (size_t i = 0; i < w->slices.n && !err; i++) {
+		const struct slice_plan *s = &w->slices.v[i].s;
+		uint32_t at = 0;
+
+		if (!hmap_get(&ids, &s->id, sizeof(s->id), &unused))
+			continue;
+		for (uint32_t k = 0; k < s->n && !err; at += s->pieces[k++].len) {
+			struct place *p;
+
+			if (s->pieces[k].kind != PIECE_STAGED)
+				continue;
+			p = vec_push(&out->v);
+			if (!p)
+				err = -ENOMEM;
+			else
+				*p = (struct place){ s->pieces[k].segment, s->pieces[k].off, s->pieces[k].len, s->size, at, s->id };
+		}
+	}
+	hmap_fini(&ids);
+	if (out->v.n)
+		qsort(out->v.v, out->v.n, sizeof(*out->v.v), by_place);
+	return err;
+}
+
+static const struct place *place_of(const struct places *pl, const struct extent_val *e)
+{
+	size_t lo = 0, hi = pl->v.n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		const struct place *p = &pl->v.v[mid];
+
+		if (p->segment < e->segment || (p->segment == e->segment && p->off <= e->off))
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo-- > 0 && pl->v.v[lo].segment == e->segment && pl->v.v[lo].off >= e->run_off;) {
+		const struct place *p = &pl->v.v[lo];
+
+		if ((uint64_t)e->off + e->len <= (uint64_t)p->off + p->len)
+			return p;
+	}
+	return NULL;
+}
+
+/* --- committing in batches --- */
+
+struct apply {
+	const struct window *w;
+	const struct places *pl;
+	size_t at; /* first of this batch */
+	bool last;
+};
+
+static void fill_smap(struct replayer *r, struct rec *rec, void *arg)
+{
+	const struct apply *a = arg;
+
+	(void)r;
+	for (size_t i = a->at; i < a->pl->v.n && i < a->at + BATCH; i++) {
+		const struct place *p = &a->pl->v.v[i];
+		struct smap_val m = { .len = p->len, .slice_id = p->id, .slice_size = p->slice_size, .slice_off = p->slice_off,
+			.window_end = a->w->end };
+		uint8_t val[SMAP_VAL_LEN];
+		struct jkey k;
+
+		smap_val_encode(&m, val);
+		key_smap(&k, p->segment, p->off);
+		rec_put(rec, &k, val, sizeof(val), 0);
+	}
+}
+
+/* Drops T_PUBLISHED of the chunk and all behind it. */
+static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, uint32_t chunk)
+{
+	struct view_iter *it;
+	const uint8_t *k, *v;
+	size_t kn, vn;
+	struct jkey from, key;
+
+	key_published(&from, ino, chunk);
+	it = view_seek(r->j, &from, 9);
+	if (!it) {
+		rec->buf.err = -EIO;
+		return;
+	}
+	while (view_step(it, &k, &kn, &v, &vn) > 0) {
+		memcpy(key.b, k, kn);
+		key.len = (uint16_t)kn;
+		rec_del(rec, &key, IF_FORGET);
+	}
+	view_end(it);
+}
+
+/* Extents of the chunk whose bytes are in an object now. Their keys and births stay. */
+static void extents_repoint(struct replayer *r, struct rec *rec, const struct places *pl, uint64_t ino, uint32_t chunk)
+{
+	struct view_iter *it;
+	const uint8_t *k, *v;
+	size_t kn, vn;
+	struct jkey from;
+
+	key_extent(&from, ino, chunk, 0);
+	it = view_seek(r->j, &from, 13);
+	if (!it) {
+		rec->buf.err = -EIO;
+		return;
+	}
+	while (view_step(it, &k, &kn, &v, &vn) > 0) {
+		const struct place *p;
+		struct extent_val e;
+
+		if (extent_val_decode(v, vn, &e) != 0 || e.kind != EXT_STAGED || !(p = place_of(pl, &e)))
+			continue;
+		e.kind = EXT_OBJECT;
+		e.slice_id = p->id;
+		e.slice_size = p->slice_size;
+		e.slice_off = p->slice_off + e.off - p->off;
+		rec_put_extent(rec, ino, chunk, &e, 0);
+	}
+	view_end(it);
+}
+
+static void fill_posts(struct replayer *r, struct rec *rec, void *arg)
+{
+	const struct apply *a = arg;
+
+	for (size_t i = a->at; i < a->w->posts.n && i < a->at + BATCH; i++) {
+		const struct pl_post *p = &a->w->posts.v[i];
+		struct jkey k;
+
+		if (p->onward) {
+			published_drop(r, rec, p->ino, p->chunk);
+			continue;
+		}
+		/* A file's first list of one record is as cheaply loaded again as kept. */
+		key_published(&k, p->ino, p->chunk);
+		if (!p->fresh || p->n > 1)
+				rec_put(rec, &k, p->records, (size_t)p->n * JFS_SLICE_LEN, 0);
+	}
+}
+
+static void fill_extents(struct replayer *r, struct rec *rec, void *arg)
+{
+	const struct apply *a = arg;
+
+	for (size_t i = a->at; i < a->w->posts.n && i < a->at + BATCH; i++)
+		if (!a->w->posts.v[i].onward)
+			extents_repoint(r, rec, a->pl, a->w->posts.v[i].ino, a->w->posts.v[i].chunk);
+}
+
+static void fill_position(struct replayer *r, struct rec *rec, void *arg)
+{
+	const struct apply *a = arg;
+	uint8_t pos[16 + RDS_CHAIN_LEN] = { 0 }, *list;
+	struct jkey k;
+
+	put_be64(pos, replayer_epoch(r));
+	put_be64(pos + 8, a->w->end);
+	memcpy(pos + 16, a->w->chain, strnlen(a->w->chain, RDS_CHAIN_LEN));
+	key_meta(&k, "applied");
+	if (a->w->end >= r->applied) /* not while windows are sent again */
+		rec_put(rec, &k, pos, sizeof(pos), 0);
+	list = malloc(a->w->orphans.n * 9 + 1);
+	if (!list) {
+		rec->buf.err = -ENOMEM;
+		return;
+	}
+	for (size_t i = 0; i < a->w->orphans.n; i++) {
+		put_be64(list + 9 * i, a->w->orphans.v[i].ino);
+		list[9 * i + 8] = (uint8_t)a->w->orphans.v[i].state;
+	}
+	key_meta(&k, "nameless");
+	if (a->w->end >= r->applied)
+		rec_put(rec, &k, list, a->w->orphans.n * 9, 0);
+	free(list);
+}
+
+struct raise {
+	struct lifeline *line;
+	struct journal *j;
+	enum watermark w;
+	uint64_t seq;
+};
+
+/* Flusher's thread, or ours. */
+static void raise_cb(void *arg, int err)
+{
+	struct raise *a = arg;
+
+	if (!err)
+		journal_raise(a->j, a->w, a->seq);
+	pthread_mutex_lock(&a->line->lock);
+	if (!err && a->line->r) {
+		if (a->w == WM_APPLIED && a->line->r->cfg.ops.on_applied)
+			a->line->r->cfg.ops.on_applied(a->line->r->cfg.ctx, a->seq);
+		replayer_kick(a->line->r);
+	}
+	pthread_mutex_unlock(&a->line->lock);
+	lifeline_unref(a->line);
+	free(a);
+}
+
+static int raise_when_durable(struct replayer *r, enum watermark w, uint64_t mark, uint64_t record)
+{
+	struct raise *a = malloc(sizeof(*a));
+
+	if (!a)
+		return -ENOMEM;
+	*a = (struct raise){ r->line, r->j, w, mark };
+	lifeline_ref(r->line);
+	journal_when(r->j, WM_DURABLE, record, raise_cb, a);
+	return 0;
+}
+
+static int orphans_take(struct replayer *r, const struct window *w)
+{
+	r->orphans.n = 0;
+	for (size_t i = 0; i < w->orphans.n; i++) {
+		struct pl_orphan *o = vec_push(&r->orphans);
+
+		if (!o)
+			return -ENOMEM;
+		*o = w->orphans.v[i];
+	}
+	return 0;
+}
+
+int apply_places(struct replayer *r, const struct window *w)
+{
+	struct places pl = { 0 };
+	struct apply a = { .w = w, .pl = &pl };
+	uint64_t seq;
+	int err = places_make(w, &pl);
+
+	for (a.at = 0; a.at < pl.v.n && !err; a.at += BATCH)
+		err = commit_record(r, OP_APPLIED, fill_smap, &a, &seq);
+	for (a.at = 0; a.at < w->posts.n && pl.v.n && !err; a.at += BATCH)
+		err = commit_record(r, OP_APPLIED, fill_extents, &a, &seq);
+	vec_fini(&pl.v);
+	return err;
+}
+
+int apply_commit(struct replayer *r, const struct window *w, bool there)
+{
+	struct apply a = { .w = w };
+	struct trim_point *t;
+	uint64_t seq = 0;
+	int err = there ? apply_places(r, w) : 0;
+
+	for (a.at = 0; a.at < w->posts.n && !err; a.at += BATCH)
+		err = commit_record(r, OP_APPLIED, fill_posts, &a, &seq);
+	if (!err)
+		err = commit_record(r, OP_APPLIED, fill_position, &a, &seq);
+	posts_adopt(r, w);
+	if (!err)
+		err = orphans_take(r, w);
+	if (err)
+		return err;
+	if (w->end >= r->applied) {
+		r->applied = w->end;
+		r->rewound = false;
+	}
+	t = vec_push(&r->trim_queue);
+	if (!t)
+		return -ENOMEM;
+	*t = (struct trim_point){ w->end, clock_mono_ms() };
+	pthread_mutex_lock(&r->lock);
+	r->status.applied = r->applied;
+	pthread_mutex_unlock(&r->lock);
+	if (there && w->end > r->uploaded && !r->lagging.n)
+		err = uploaded_commit(r, w->end); /* adopted, or nothing to upload */
+	return err ? err : raise_when_durable(r, WM_APPLIED, w->end, seq);
+}
+
+static void fill_mark(struct replayer *r, struct rec *rec, void *arg)
+{
+	const struct { const char *name; uint64_t seq; } *m = arg;
+	uint8_t val[8];
+	struct jkey k;
+
+	(void)r;
+	put_be64(val, m->seq);
+	key_meta(&k, m->name);
+	rec_put(rec, &k, val, sizeof(val), 0);
+}
+
+int uploaded_commit(struct replayer *r, uint64_t end)
+{
+	struct { const char *name; uint64_t seq; } m = { "uploaded", end };
+	uint64_t seq;
+	int err;
+
+	err = commit_record(r, OP_UPLOADED, fill_mark, &m, &seq);
+	if (err)
+		return err;
+	r->uploaded = end;
+	pthread_mutex_lock(&r->lock);
+	r->status.uploaded = end;
+	pthread_mutex_unlock(&r->lock);
+	return raise_when_durable(r, WM_UPLOADED, end, seq);
+}
+
+void trim_step(struct replayer *r)
+{
+	uint64_t retention = r->cfg.retention_ms ? r->cfg.retention_ms : 30u * 60 * 1000, now = clock_mono_ms(), to = 0, seq;
+	struct { const char *name; uint64_t seq; } m = { "trim", 0 };
+	size_t n = 0, out = 0;
+
+	while (n < r->trim_queue.n && r->trim_queue.v[n].ms + retention <= now && r->trim_queue.v[n].seq <= r->acked.seq &&
+		r->trim_queue.v[n].seq <= r->uploaded)
+		to = r->trim_queue.v[n++].seq;
+	if (r->trim_queue.n > n) {
+		uint64_t at = r->trim_queue.v[n].ms + retention;
+
+		if (at > now && (!r->look_at_ms || at < r->look_at_ms))
+			r->look_at_ms = at;
+	}
+	if (!n || r->rewound)
+		return;
+	memmove(r->trim_queue.v, r->trim_queue.v + n, (r->trim_queue.n - n) * sizeof(*r->trim_queue.v));
+	r->trim_queue.n -= n;
+	m.seq = to;
+	if (to <= r->trim || commit_record(r, OP_TRIM, fill_mark, &m, &seq) != 0)
+		return;
+	r->trim = to;
+	r->trim_serial = r->serial;
+	for (size_t i = 0; i < r->known.n; i++) /* the window that ends at trim is the oldest position we can be found at */
+		if (r->known.v[i].end >= to)
+			r->known.v[out++] = r->known.v[i];
+	r->known.n = out;
+	pthread_mutex_lock(&r->lock);
+	r->status.trim = to;
+	pthread_mutex_unlock(&r->lock);
+	if (raise_when_durable(r, WM_TRIM, to, seq) != 0)
+		log_warn("what=\"trim not raised\" seq=%llu why=\"out of memory\"", (unsigned long long)to);
+}

@@ -1,0 +1,160 @@
+/* What the files of the replayer share. replayer.c: thread and state; replayer_plan.c: choosing and building windows;
+ * replayer_wire.c: connection, position, scripts; replayer_apply.c: what is committed to the journal, trim, deletion.
+ * All of it runs in the replayer's thread, except what says otherwise. */
+#ifndef JFS_REDIS_REPLAYER_INT_H
+#define JFS_REDIS_REPLAYER_INT_H
+
+#include <pthread.h>
+
+#include "redis/chooser.h"
+#include "redis/coalesce.h"
+#include "redis/replayer.h"
+#include "redis/script.h"
+#include "redis/window.h"
+
+#define WINS_MAX 4
+#define REUPLOAD_MS (40u * 60 * 1000) /* unpublished for so long: a stock gc may take it at 60 min (spec 10.3) */
+
+struct win { /* a window under way */
+	struct window w;
+	struct window_plan *plan;
+	uint64_t serial;  /* order of planning */
+	uint64_t upload_ms; /* when its last upload ended, monotonic; 0: not in this life */
+	bool composed;	  /* has slices made of other objects: uploads after the windows before it */
+	bool uploading, uploaded, upload_noted, sent;
+	size_t slices_done;
+};
+
+struct known { /* a recorded window: T_WINDOW without its contents */
+	uint64_t from, end;
+	char before[RDS_CHAIN_LEN + 1], chain[RDS_CHAIN_LEN + 1];
+};
+
+struct loaded_list { /* UINT32_MAX records: must be loaded */
+	uint64_t ino;
+	uint32_t chunk, n;
+	uint8_t *records;
+};
+
+struct event { /* from other threads */
+	enum { EV_UPLOAD, EV_DELETE } kind;
+	uint64_t end;	/* upload: the window's */
+	size_t slices;	/* upload: so many are there now */
+	uint64_t bytes, began_ms;
+	char field[64]; /* delete: of zjfs.dead */
+	int err;
+};
+
+struct place { /* where the staged bytes of a window went: sorted by segment, off */
+	uint64_t segment;
+	uint32_t off, len, slice_size, slice_off;
+	uint64_t id;
+};
+
+struct trim_point {
+	uint64_t seq, ms; /* applied when, monotonic */
+};
+
+/* What callbacks of the journal hold: they may come when the replayer is gone. */
+struct lifeline {
+	pthread_mutex_t lock;
+	struct replayer *r; /* NULL: gone */
+	unsigned refs;
+};
+
+struct replayer {
+	struct replayer_config cfg;
+	struct rds_url url;
+	struct journal *j;
+	pthread_t thread;
+	bool started;
+
+	pthread_mutex_t lock; /* protects what follows, up to the blank line */
+	VEC(struct event) events;
+	struct replayer_status status;
+	uint64_t epoch, upload_delay_ms;
+	bool stop;
+
+	int wake_fd; /* eventfd */
+	struct rds_conn *conn;
+	struct rds_script script;
+	bool script_loaded, in_step; /* in_step: Redis's position is r->acked, and answers are trusted */
+	size_t pending;		     /* scripts sent and not answered */
+	uint64_t backoff_ms, retry_at_ms;
+	long long log_last;
+
+	struct rds_position acked; /* what Redis has, as far as we know */
+	uint64_t applied;	   /* highest that the journal knows as applied */
+	struct rds_position history; /* where our history began */
+	uint64_t uploaded;	   /* meta "uploaded" */
+	bool rewound;		   /* Redis is behind `applied`: T_PUBLISHED is ahead of it */
+	VEC(struct pl_orphan) orphans; /* nameless inodes, as of acked */
+	VEC(struct known) known;
+	VEC(struct win *) wins;
+	VEC(struct win *) lagging; /* eager: applied, slices not confirmed; in order */
+	bool needs_redis;	   /* the next plan cannot be made without it */
+	uint64_t serial;
+	VEC(struct loaded_list) loaded;
+	bool no_smap;		/* the next plan must not use earlier windows' slices */
+	uint64_t min_end;	/* a conflict's repair: the next window reaches at least here */
+	uint64_t fresh_ids_for; /* the window of this end gets new slices */
+
+	struct chooser *ch;
+	uint64_t ch_from, ch_scanned;
+	VEC(uint64_t) ch_times; /* wall ns of record ch_from + 1 + i (0: internal) */
+	double upload_rate;
+	uint64_t look_at_ms; /* when to look again although nothing happened; 0: no time */
+
+	VEC(struct trim_point) trim_queue;
+	uint64_t trim, trim_serial, reaped_trim, reap_at_ms;
+	size_t deleting, uploads;
+	VEC(uint64_t) busy; /* ends of windows whose slices are being uploaded */
+	struct lifeline *line;
+};
+
+/* replayer.c */
+void replayer_say(struct replayer *r, enum replayer_state s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void event_post(struct replayer *r, const struct event *ev); /* any thread */
+void win_free(struct win *win);
+struct win *win_find(struct replayer *r, uint64_t end);
+void wins_drop(struct replayer *r, size_t from); /* forget these plans; they are recorded */
+uint64_t replayer_epoch(struct replayer *r);
+
+/* Commits one record: fill is called under the journal's lock, again after every -EAGAIN. 0 and *seq, or the error. */
+int commit_record(struct replayer *r, enum rec_op op, void (*fill)(struct replayer *r, struct rec *rec, void *arg), void *arg,
+	uint64_t *seq);
+
+struct lifeline *lifeline_new(struct replayer *r);
+void lifeline_ref(struct lifeline *l);
+void lifeline_unref(struct lifeline *l);
+
+/* replayer_plan.c */
+int known_load(struct replayer *r);
+int known_add(struct replayer *r, const struct window *w);
+/* The recorded window that ends there (chain NULL: any), or that follows a position. */
+const struct known *known_at(const struct replayer *r, uint64_t end, const char *chain);
+int window_read(struct replayer *r, uint64_t end, struct window *w); /* 0, -ENOENT, -EUCLEAN, -EIO, -ENOMEM */
+/* Makes the next window if something is due. 1 made, 0 nothing due, -EAGAIN try again later, -errno. */
+int window_next(struct replayer *r);
+/* Rebuilding the list a window's posts say. */
+void posts_adopt(struct replayer *r, const struct window *w);
+void list_forget(struct replayer *r, uint64_t ino, uint32_t chunk);
+enum co_orphan orphan_state(const struct pl_orphan *v, size_t n, uint64_t ino);
+
+/* replayer_wire.c */
+int wire_up(struct replayer *r);      /* connected and in step: 0; else -errno (retry_at_ms is set) */
+int wire_lists(struct replayer *r, const struct pl_chunk_ref *refs, size_t n);
+void wire_send(struct replayer *r);   /* whatever may be sent */
+void wire_answers(struct replayer *r); /* whatever is here */
+void wire_reap(struct replayer *r);   /* objects that nothing names any more */
+void wire_deleted(struct replayer *r, const char *field);
+
+/* replayer_apply.c */
+/* Redis has the window; there: so have the objects. */
+int apply_commit(struct replayer *r, const struct window *w, bool there);
+/* Its objects are confirmed: staged bytes may be looked for there. */
+int apply_places(struct replayer *r, const struct window *w);
+int uploaded_commit(struct replayer *r, uint64_t end);
+void trim_step(struct replayer *r);
+
+#endif

@@ -1,0 +1,615 @@
+/* The replayer over a real journal and a real redis-server, with an uploader that keeps slices in memory: connections that
+ * break anywhere, lost answers, restarts, a Redis that forgets, positions that are not ours. After each of them Redis must
+ * hold exactly what the model says, every count exact. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "redis/replayer.h"
+#include "tests/e2e/lib/replay_check.h"
+
+/* --- a relay that cuts connections --- */
+
+struct relay {
+	char sock[128], to[96];
+	int listen_fd;
+	pthread_t thread;
+	atomic_long cut_in; /* bytes of answers until the next cut; negative: never */
+	atomic_long cut_out; /* bytes of commands until the next cut */
+	atomic_bool stop, refuse;
+	atomic_int cuts;
+};
+
+static int unix_fd(const char *path, bool serve)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	if (serve) {
+		unlink(path);
+		REQUIRE(bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 8) == 0);
+	} else if (connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Moves what is there; false: this connection is over. */
+static bool relay_move(struct relay *r, int from, int to, atomic_long *left)
+{
+	char buf[65536];
+	long budget = atomic_load(left);
+	ssize_t n = read(from, buf, sizeof(buf)), at = 0;
+
+	if (n <= 0)
+		return false;
+	if (budget >= 0 && n >= budget) {
+		n = budget;
+		atomic_store(left, -1);
+		atomic_fetch_add(&r->cuts, 1);
+	} else if (budget >= 0) {
+		atomic_fetch_sub(left, n);
+		budget = -1;
+	}
+	while (at < n) {
+		ssize_t w = write(to, buf + at, (size_t)(n - at));
+
+		if (w <= 0)
+			return false;
+		at += w;
+	}
+	return budget < 0;
+}
+
+static void *relay_run(void *arg)
+{
+	struct relay *r = arg;
+	int c = -1, s = -1;
+
+	while (!atomic_load(&r->stop)) {
+		struct pollfd p[3] = { { r->listen_fd, POLLIN, 0 }, { c, POLLIN, 0 }, { s, POLLIN, 0 } };
+		bool ok = true;
+
+		poll(p, 3, 20);
+		if (c >= 0 && (p[1].revents || p[2].revents)) {
+			if (p[1].revents)
+				ok = relay_move(r, c, s, &r->cut_out);
+			if (ok && p[2].revents)
+				ok = relay_move(r, s, c, &r->cut_in);
+		}
+		if (c >= 0 && (!ok || atomic_load(&r->refuse))) {
+			close(c);
+			close(s);
+			c = s = -1;
+		}
+		if (c < 0 && (p[0].revents & POLLIN)) {
+			c = accept4(r->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+			s = atomic_load(&r->refuse) ? -1 : unix_fd(r->to, false);
+			if (s < 0) {
+				close(c);
+				c = -1;
+			}
+		}
+	}
+	if (c >= 0)
+		close(c), close(s);
+	return NULL;
+}
+
+/* --- one world --- */
+
+struct world {
+	struct redis_here redis;
+	struct rds_conn *conn; /* of the test */
+	struct relay relay;
+	struct model *m;
+	struct store *st;
+	uint64_t *js; /* journal sequence of each model record */
+	char dir[64], cache[96], hot[96];
+	struct journal *j;
+	struct replayer *r;
+	struct rds_url url;
+	uint64_t next_slice, delay_ms, retention_ms;
+	bool eager;
+	pthread_mutex_t lock;
+	atomic_int deleted, hold_uploads;
+	void (*held_done[8])(void *arg, int err);
+	void *held_arg[8];
+	int held;
+};
+
+static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
+{
+	struct world *w = ctx;
+
+	if (atomic_load(&w->hold_uploads)) { /* answered when the uploader ends */
+		REQUIRE(w->held < 8);
+		w->held_done[w->held] = done;
+		w->held_arg[w->held++] = arg;
+		return 0;
+	}
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < n; i++) {
+		uint8_t *bytes = malloc(plans[i].size);
+		const struct ck_slice *old = store_get(w->st, plans[i].id);
+		uint32_t at = 0;
+
+		REQUIRE(bytes);
+		for (uint32_t k = 0; k < plans[i].n; at += plans[i].pieces[k++].len) {
+			const struct slice_piece *p = &plans[i].pieces[k];
+
+			if (p->kind == PIECE_ZERO)
+				memset(bytes + at, 0, p->len);
+			else if (p->kind == PIECE_STAGED)
+				memcpy(bytes + at, w->m->stage + p->off, p->len);
+			else
+				memcpy(bytes + at, store_get(w->st, p->slice_id)->bytes + p->slice_off, p->len);
+		}
+		if (old) { /* HISTORIES 35: never other bytes under an id */
+			CHECK(old->size == plans[i].size && memcmp(old->bytes, bytes, old->size) == 0);
+			free(bytes);
+			continue;
+		}
+		w->st->s[w->st->n++] = (struct ck_slice){ plans[i].id, plans[i].size, bytes };
+	}
+	pthread_mutex_unlock(&w->lock);
+	done(arg, 0);
+	return 0;
+}
+
+static int up_delete(void *ctx, uint64_t id, uint32_t size, void (*done)(void *arg, int err), void *arg)
+{
+	struct world *w = ctx;
+
+	(void)size;
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < w->st->n; i++) {
+		if (w->st->s[i].id == id) {
+			free(w->st->s[i].bytes);
+			w->st->s[i] = w->st->s[--w->st->n];
+			atomic_fetch_add(&w->deleted, 1);
+		}
+	}
+	pthread_mutex_unlock(&w->lock);
+	done(arg, 0);
+	return 0;
+}
+
+static int up_slice(void *ctx, uint64_t *id)
+{
+	*id = ++((struct world *)ctx)->next_slice;
+	return 0;
+}
+
+static void up_notify(void *arg)
+{
+	replayer_kick(arg);
+}
+
+static void journal_up(struct world *w, bool fresh)
+{
+	struct journal_config cfg = { .cache_dir = w->cache, .hot_dir = w->hot, .uuid = "u", .sync_interval_ms = 5,
+		.dirty_limit = 64 << 20, .hot_size = 16 << 20, .allow_any_fs = true };
+	struct journal_report rep;
+	struct errmsg e = { "" };
+
+	if (journal_open(&cfg, &w->j, &rep, &e) != 0) {
+		fprintf(stderr, "%s\n", e.text);
+		exit(1);
+	}
+	if (fresh) {
+		uint8_t pos[16 + RDS_CHAIN_LEN] = { 0 };
+		struct jkey k;
+		uint64_t seq;
+
+		put_be64(pos, 3);
+		memcpy(pos + 16, "start", 5);
+		key_meta(&k, "applied");
+		journal_lock(w->j);
+		rec_put(journal_begin(w->j, OP_META), &k, pos, sizeof(pos), 0);
+		REQUIRE(journal_commit(w->j, &seq) == 0);
+		journal_unlock(w->j);
+	}
+}
+
+static void replayer_up(struct world *w)
+{
+	struct replayer_config cfg = { .journal = w->j, .url = &w->url, .epoch = 3, .sid = 7, .upload_delay_ms = w->delay_ms,
+		.retention_ms = w->retention_ms, .eager = w->eager,
+		.ops = { .upload = up_upload, .delete_slice = up_delete, .next_slice = up_slice }, .ctx = w };
+	struct errmsg e = { "" };
+
+	if (replayer_new(&cfg, &w->r, &e) != 0) {
+		fprintf(stderr, "%s\n", e.text);
+		exit(1);
+	}
+	journal_set_notify(w->j, up_notify, w->r);
+	REQUIRE(replayer_start(w->r) == 0);
+}
+
+static void replayer_down(struct world *w)
+{
+	journal_set_notify(w->j, NULL, NULL);
+	replayer_stop(w->r);
+	while (w->held)
+		w->held--, w->held_done[w->held](w->held_arg[w->held], -ECANCELED);
+	replayer_free(w->r);
+	w->r = NULL;
+}
+
+static void redis_fresh(struct world *w)
+{
+	struct jfs_attr root = { .type = JFS_DIR, .mode = 0777, .nlink = 2, .length = 4096, .parent = 1 };
+	uint8_t blob[JFS_ATTR_MAX];
+	size_t n = jfs_attr_encode(&root, blob);
+
+	rds_reply_free(CK(w->conn, "SET i1 %b", blob, n));
+	rds_reply_free(CK(w->conn, "HSET dirUsedSpace 1 0"));
+	rds_reply_free(CK(w->conn, "HSET dirUsedInodes 1 0"));
+	rds_reply_free(CK(w->conn, "HSET dirDataLength 1 0"));
+	rds_reply_free(CK(w->conn, "HSET zjfs epoch 3 seq 0 chain start"));
+}
+
+static struct world *world_new(bool trash, uint64_t seed)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct errmsg e;
+	char url[160];
+
+	REQUIRE(w && (w->m = malloc(sizeof(*w->m))) && (w->st = calloc(1, sizeof(*w->st))) && (w->js = calloc(M_HIST, 8)));
+	m_init(w->m, trash, seed);
+	pthread_mutex_init(&w->lock, NULL);
+	strcpy(w->dir, "/tmp/jfs-replayer-XXXXXX");
+	REQUIRE(mkdtemp(w->dir));
+	snprintf(w->cache, sizeof(w->cache), "%s/cache", w->dir);
+	snprintf(w->hot, sizeof(w->hot), "/dev/shm/%s", w->dir + 5);
+	redis_here_start(&w->redis);
+	w->conn = redis_here_connect(&w->redis);
+	redis_fresh(w);
+	strcpy(w->relay.to, w->redis.sock);
+	snprintf(w->relay.sock, sizeof(w->relay.sock), "%s/relay.sock", w->dir);
+	w->relay.listen_fd = unix_fd(w->relay.sock, true);
+	atomic_store(&w->relay.cut_in, -1);
+	atomic_store(&w->relay.cut_out, -1);
+	REQUIRE(pthread_create(&w->relay.thread, NULL, relay_run, &w->relay) == 0);
+	snprintf(url, sizeof(url), "unix://%s?db=0", w->relay.sock);
+	REQUIRE(rds_url_parse(url, &w->url, &e) == 0);
+	w->url.batch_interval_ns = 2000000;
+	w->url.batch_size = 40;
+	w->next_slice = 1000;
+	journal_up(w, true);
+	replayer_up(w);
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	char cmd[320];
+
+	if (w->r)
+		replayer_down(w);
+	journal_close(w->j);
+	atomic_store(&w->relay.stop, true);
+	pthread_join(w->relay.thread, NULL);
+	close(w->relay.listen_fd);
+	rds_conn_free(w->conn);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s %s %s/dump.rdb", w->dir, w->hot, w->redis.dir);
+	redis_here_stop(&w->redis);
+	REQUIRE(system(cmd) == 0);
+	redis_here_end(&w->redis);
+	for (size_t i = 0; i < w->st->n; i++)
+		free(w->st->s[i].bytes);
+	m_fini(w->m);
+	free(w->m);
+	free(w->st);
+	free(w->js);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+/* Commits the model's records from `from` + 1 on as the daemon would. */
+static void journal_records(struct world *w, uint64_t from)
+{
+	for (uint64_t s = from + 1; s <= w->m->seq; s++) {
+		struct rec_header h;
+		struct rec_reader it;
+		struct rec_item item;
+		int err;
+
+		REQUIRE(rec_open(w->m->log[s].data, w->m->log[s].len, &h, &it) == 0);
+		do {
+			struct rec_reader again = it;
+			struct rec *rec;
+
+			journal_lock(w->j);
+			rec = journal_begin(w->j, h.op);
+			while (rec_next(&again, &item) > 0)
+				rec_item(rec, item.kind, item.flags, item.key, item.klen, item.val, item.vlen);
+			err = journal_commit(w->j, &w->js[s]);
+			journal_unlock(w->j);
+		} while (err == -EAGAIN && journal_wait_room(w->j) == 0);
+		REQUIRE(err == 0);
+	}
+}
+
+static void work(struct world *w, int records)
+{
+	uint64_t from = w->m->seq, stop = from + (uint64_t)records;
+
+	while (w->m->seq < stop)
+		m_step(w->m);
+	journal_records(w, from);
+}
+
+static void drain_or_say(struct world *w)
+{
+	int err = journal_wait(w->j, WM_APPLIED, journal_mark(w->j, WM_COMMITTED));
+
+	CHECK_EQ(err, 0);
+}
+
+/* Redis's position is a window's end: what it holds is the model's state there. */
+static void compare(struct world *w)
+{
+	redisReply *r = CK(w->conn, "HGET zjfs seq");
+	uint64_t seq = strtoull(r->str, NULL, 10), s = w->m->seq;
+
+	rds_reply_free(r);
+	while (s && w->js[s] > seq)
+		s--;
+	pthread_mutex_lock(&w->lock);
+	check_redis(w->conn, &w->m->hist[s], w->st);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static struct replayer_status status(struct world *w)
+{
+	struct replayer_status s;
+
+	replayer_status(w->r, &s);
+	return s;
+}
+
+static void wait_state(struct world *w, enum replayer_state want)
+{
+	for (int i = 0; i < 2000 && status(w).state != want; i++)
+		usleep(5000); /* the state has no condition to wait on */
+	if (status(w).state != want)
+		fprintf(stderr, "state %d (%s), should be %d\n", status(w).state, status(w).reason, want);
+	CHECK_EQ(status(w).state, want);
+}
+
+/* --- tests --- */
+
+static void drains(void)
+{
+	struct world *w = world_new(true, unit_seed());
+
+	for (int i = 0; i < 8 && !unit_failures; i++) {
+		work(w, 60);
+		drain_or_say(w);
+		compare(w);
+	}
+	world_free(w);
+}
+
+static void follows_without_demand(void)
+{
+	struct world *w = world_new(false, unit_seed());
+	uint64_t last;
+
+	work(w, 100);
+	last = w->js[w->m->seq];
+	for (int i = 0; i < 2000 && journal_mark(w->j, WM_APPLIED) < last; i++)
+		usleep(5000);
+	CHECK(journal_mark(w->j, WM_APPLIED) >= last);
+	compare(w);
+	world_free(w);
+}
+
+/* Connections break anywhere, in both directions, scripts in flight. */
+static void history_33_34_cut_connections(void)
+{
+	uint64_t seed = unit_seed();
+	struct world *w = world_new(seed & 1, seed);
+
+	for (int i = 0; i < 40 && !unit_failures; i++) {
+		atomic_store(&w->relay.cut_in, (long)m_rand(w->m, 400));
+		atomic_store(&w->relay.cut_out, m_rand(w->m, 2) ? (long)m_rand(w->m, 20000) : -1);
+		work(w, 1 + (int)m_rand(w->m, 40));
+		if (i % 2 == 0) {
+			drain_or_say(w);
+			compare(w);
+		}
+	}
+	drain_or_say(w);
+	compare(w);
+	CHECK(atomic_load(&w->relay.cuts) > 3);
+	world_free(w);
+}
+
+/* The script ran, the answer is lost, and then we end. */
+static void history_55_answer_lost_then_crash(void)
+{
+	struct world *w = world_new(false, unit_seed());
+
+	for (int round = 0; round < 6 && !unit_failures; round++) {
+		work(w, 30);
+		drain_or_say(w);
+		atomic_store(&w->relay.cut_in, 3); /* into the answer of the next script */
+		work(w, 30);
+		REQUIRE(journal_wait(w->j, WM_DURABLE, journal_mark(w->j, WM_COMMITTED)) == 0);
+		for (int i = 0; i < 2000 && atomic_load(&w->relay.cut_in) >= 0; i++)
+			usleep(1000);
+		atomic_store(&w->relay.refuse, true);
+		replayer_down(w);
+		REQUIRE(journal_wait(w->j, WM_DURABLE, journal_mark(w->j, WM_COMMITTED)) == 0);
+		journal_abandon(w->j);
+		journal_up(w, false);
+		atomic_store(&w->relay.refuse, false);
+		replayer_up(w);
+		drain_or_say(w);
+		compare(w);
+	}
+	world_free(w);
+}
+
+/* Slices were chosen and recorded, their uploads never answered; after the crash the same ids carry the same bytes. */
+static void history_35_slice_ids(void)
+{
+	struct world *w = world_new(false, unit_seed());
+
+	for (int round = 0; round < 4 && !unit_failures; round++) {
+		work(w, 40);
+		if (round & 1)
+			atomic_store(&w->hold_uploads, 1);
+		work(w, 40);
+		REQUIRE(journal_wait(w->j, WM_DURABLE, journal_mark(w->j, WM_COMMITTED)) == 0);
+		for (int i = 0; i < 200 && !status(w).windows; i++)
+			usleep(1000);
+		replayer_down(w);
+		REQUIRE(journal_wait(w->j, WM_DURABLE, journal_mark(w->j, WM_COMMITTED)) == 0);
+		journal_abandon(w->j);
+		atomic_store(&w->hold_uploads, 0);
+		journal_up(w, false);
+		replayer_up(w);
+		drain_or_say(w);
+		compare(w);
+	}
+	world_free(w);
+}
+
+/* Redis comes back without what it had since a save, restart of ours in between or not (P8). */
+static void history_30_redis_falls_back(void)
+{
+	struct world *w = world_new(true, unit_seed());
+
+	for (int round = 0; round < 4 && !unit_failures; round++) {
+		work(w, 50);
+		drain_or_say(w);
+		rds_reply_free(CK(w->conn, "SAVE"));
+		for (int i = 0; i < 3; i++) {
+			work(w, 50);
+			drain_or_say(w);
+		}
+		if (round & 1) {
+			atomic_store(&w->relay.refuse, true);
+			replayer_down(w);
+			REQUIRE(journal_close(w->j) == 0);
+		}
+		redis_here_stop(&w->redis);
+		redis_here_start(&w->redis);
+		rds_conn_free(w->conn);
+		w->conn = redis_here_connect(&w->redis);
+		if (round & 1) {
+			journal_up(w, false);
+			atomic_store(&w->relay.refuse, false);
+			replayer_up(w);
+		}
+		work(w, 50);
+		drain_or_say(w);
+		compare(w);
+		CHECK(round & 1 || status(w).resent > 0);
+	}
+	world_free(w);
+}
+
+/* An old copy of the cache directory, another history, a reloaded volume, a takeover: nothing is written. */
+static void history_50_foreign_positions(void)
+{
+	static const struct {
+		const char *cmd;
+		enum replayer_state want;
+	} cases[] = {
+		{ "HSET zjfs seq 999999 chain ffffffffffffffffffffffffffffffff", REPLAY_STOPPED },
+		{ "HSET zjfs chain ffffffffffffffffffffffffffffffff", REPLAY_STOPPED },
+		{ "DEL zjfs", REPLAY_STOPPED },
+		{ "HSET zjfs epoch 4", REPLAY_FENCED },
+	};
+
+	for (size_t i = 0; i < 4; i++) {
+		struct world *w = world_new(false, 77 + i);
+		redisReply *before, *after;
+
+		work(w, 30);
+		drain_or_say(w);
+		rds_reply_free(CK(w->conn, cases[i].cmd));
+		before = CK(w->conn, "DEBUG DIGEST");
+		work(w, 30);
+		wait_state(w, cases[i].want);
+		after = CK(w->conn, "DEBUG DIGEST");
+		CHECK_STR(after->str, before->str);
+		rds_reply_free(before);
+		rds_reply_free(after);
+		world_free(w);
+	}
+}
+
+/* The volume's objects go away when nothing names them any more and the retention is over; not before. */
+static void dead_objects_are_deleted(void)
+{
+	struct world *w = world_new(false, 4711);
+	struct m_inode *f;
+	uint64_t from;
+
+	replayer_down(w);
+	w->retention_ms = 1;
+	replayer_up(w);
+	f = m_make(w->m, &w->m->now.i[1], 0, JFS_FILE);
+	REQUIRE(f);
+	m_write(w->m, f, 0, 0, 100);
+	journal_records(w, 0);
+	drain_or_say(w);
+	from = w->m->seq;
+	m_unlink(w->m, &w->m->now.i[1], 0);
+	journal_records(w, from);
+	drain_or_say(w);
+	for (int i = 0; i < 1000 && !atomic_load(&w->deleted); i++) {
+		replayer_kick(w->r);
+		usleep(5000);
+	}
+	CHECK_EQ(atomic_load(&w->deleted), 1);
+	CHECK_EQ(w->st->n, 0);
+	compare(w);
+	world_free(w);
+}
+
+static void eager_publishes_first(void)
+{
+	struct world *w = world_new(false, unit_seed());
+
+	replayer_down(w);
+	w->eager = true;
+	replayer_up(w);
+	for (int i = 0; i < 5 && !unit_failures; i++) {
+		work(w, 50);
+		drain_or_say(w);
+		CHECK_EQ(journal_wait(w->j, WM_UPLOADED, w->js[w->m->seq]), 0);
+		compare(w);
+	}
+	world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct unit_test tests[] = {
+		{ "drains", drains },
+		{ "follows_without_demand", follows_without_demand },
+		{ "history_33_34_cut_connections", history_33_34_cut_connections },
+		{ "history_55_answer_lost_then_crash", history_55_answer_lost_then_crash },
+		{ "history_35_slice_ids", history_35_slice_ids },
+		{ "history_30_redis_falls_back", history_30_redis_falls_back },
+		{ "history_50_foreign_positions", history_50_foreign_positions },
+		{ "dead_objects_are_deleted", dead_objects_are_deleted },
+		{ "eager_publishes_first", eager_publishes_first },
+		{ NULL, NULL },
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return unit_main(argc, argv, tests);
+}
