@@ -10,6 +10,7 @@
 #include "recovery/recover.h"
 #include "recovery/remote.h"
 #include "recovery/scan.h"
+#include "recovery/windows.h"
 #include "util/errmsg.h"
 
 int recover_cannot(const char *text)
@@ -84,6 +85,18 @@ static int far(int err)
 	return err == -EUCLEAN || err == -EIO || err == -EBADMSG ? -EREMOTEIO : err;
 }
 
+static int look_windows(struct journal *j, struct report *r, struct errmsg *e)
+{
+	struct windows_found w;
+	int rc = windows_look(j, NULL, &w);
+
+	if (!rc && w.damaged) {
+		r->no_replay = true;
+		rc = report_broken(r, NULL, "%" PRIu64 " of %" PRIu64 " windows that the journal remembers are damaged", w.damaged, w.windows);
+	}
+	return rc ? errmsg_set(e, rc, "the journal cannot be read: %s", strerror(-rc)) : 0;
+}
+
 static int look(const struct recover_options *o, struct scan *s, struct report *r, struct errmsg *e)
 {
 	struct remote *rm = NULL;
@@ -100,6 +113,8 @@ static int look(const struct recover_options *o, struct scan *s, struct report *
 		if (!rc && (rc = remote_position(rm, s, r, &applied)) != 0)
 			errmsg_set(e, rc, "out of memory");
 	}
+	if (!rc)
+		rc = look_windows(s->j, r, e);
 	if (!rc)
 		rc = scan_walk(s, applied, r, e);
 	if (!rc && (rc = scan_staging(s, r)) != 0)

@@ -8,6 +8,7 @@
 
 #include "daemon/storage.h"
 #include "recovery/progress.h"
+#include "recovery/windows.h"
 #include "redis/conn.h"
 #include "redis/format.h"
 #include "redis/keys.h"
@@ -113,6 +114,9 @@ static int other_history(const struct remote *rm, const struct scan *s, struct r
 int remote_position(struct remote *rm, const struct scan *s, struct report *r, uint64_t *applied)
 {
 	const struct rds_position *have = &rm->lease.pos, *want = &s->position;
+	uint64_t trim = journal_mark(s->j, WM_TRIM); /* under way, perhaps */
+	struct windows_found w;
+	int rc;
 
 	fill_lease(rm, r);
 	*applied = want->seq;
@@ -129,10 +133,21 @@ int remote_position(struct remote *rm, const struct scan *s, struct report *r, u
 		r->position = "foreign";
 		return report_broken(r, NULL, "Redis is at %" PRIu64 " of another history of this journal", have->seq);
 	}
-	if (have->seq < r->trimmed) {
+	if (trim < r->trimmed)
+		trim = r->trimmed;
+	if (have->seq < trim) {
 		r->no_replay = true;
 		r->position = "earlier";
-		return report_broken(r, NULL, "Redis fell back to %" PRIu64 "; the log begins only behind %" PRIu64, have->seq, r->trimmed);
+		return report_broken(r, NULL, "Redis fell back to %" PRIu64 "; the log begins only behind %" PRIu64, have->seq, trim);
+	}
+	rc = windows_look(s->j, have, &w);
+	if (rc)
+		return rc;
+	if (have->seq != want->seq && !w.same) {
+		r->no_replay = true;
+		r->position = "foreign";
+		return report_broken(r, NULL, "Redis is at %" PRIu64 ", where no window of this journal ended%s", have->seq,
+			w.known ? " with that chain: another history" : "");
 	}
 	/* Later: windows were applied whose answers this journal has not noted. Earlier: Redis forgot, replay heals it. */
 	r->position = have->seq == want->seq ? "same" : have->seq > want->seq ? "later" : "earlier";

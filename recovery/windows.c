@@ -1,0 +1,115 @@
+#include "recovery/windows.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "redis/window.h"
+
+/* One window's parts, gathered from consecutive keys {'w', be64 end, be16 part}; a value begins with {be16 part, be16
+ * parts}. */
+struct gather {
+	const struct rds_position *pos;
+	struct windows_found *out;
+	struct buf bytes;
+	uint64_t end;
+	uint16_t next, parts; /* parts 0: none is open */
+	bool bad;
+};
+
+static void compare(struct gather *g, uint64_t seq, const char *chain)
+{
+	if (!g->pos || g->pos->seq != seq)
+		return;
+	g->out->known = true;
+	g->out->same |= strcmp(g->pos->chain, chain) == 0;
+}
+
+static int finish(struct gather *g)
+{
+	struct window w;
+	int rc;
+
+	if (g->parts == 0)
+		return 0;
+	g->out->windows++;
+	rc = g->bytes.err;
+	if (!rc)
+		rc = g->bad || g->next != g->parts ? -EUCLEAN : window_decode(g->bytes.data, g->bytes.len, &w);
+	if (!rc && w.end != g->end) {
+		window_fini(&w);
+		rc = -EUCLEAN;
+	}
+	if (rc == -EUCLEAN)
+		g->out->damaged++;
+	if (!rc) {
+		compare(g, w.end, w.chain);
+		compare(g, w.from, w.before);
+		window_fini(&w);
+	}
+	buf_reset(&g->bytes);
+	g->parts = 0;
+	return rc == -EUCLEAN ? 0 : rc;
+}
+
+static int take_part(struct gather *g, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen)
+{
+	uint64_t end = klen == 11 ? get_be64(key + 1) : 0;
+	int rc = 0;
+
+	if (g->parts == 0 || end != g->end) {
+		rc = finish(g);
+		g->end = end;
+		g->next = 0;
+		g->bad = false;
+		g->parts = 1;
+	}
+	if (klen != 11 || vlen < 4 || get_be16(val) != g->next || get_be16(key + 9) != g->next || get_be16(val + 2) == 0) {
+		g->bad = true;
+		return rc;
+	}
+	g->parts = get_be16(val + 2);
+	g->next++;
+	buf_put(&g->bytes, val + 4, vlen - 4);
+	return rc;
+}
+
+/* Where this history began: {be64 seq, 32 chain}. */
+static void look_at_start(struct gather *g, struct journal *j)
+{
+	char chain[RDS_CHAIN_LEN + 1] = "";
+	const void *val;
+	struct jkey k;
+	size_t n;
+
+	key_meta(&k, "history");
+	if (view_get(j, &k, &val, &n) || n != 8 + RDS_CHAIN_LEN)
+		return;
+	memcpy(chain, (const uint8_t *)val + 8, RDS_CHAIN_LEN);
+	compare(g, get_be64(val), chain);
+}
+
+int windows_look(struct journal *j, const struct rds_position *pos, struct windows_found *out)
+{
+	struct jkey from = {.len = 1, .b = {T_WINDOW}};
+	struct gather g = {.pos = pos, .out = out};
+	const uint8_t *key, *val;
+	struct view_iter *it;
+	size_t klen, vlen;
+	int rc;
+
+	*out = (struct windows_found){0};
+	buf_init(&g.bytes, 0);
+	journal_lock(j);
+	look_at_start(&g, j);
+	it = view_seek(j, &from, 1);
+	rc = it ? 0 : -EIO;
+	while (!rc && (rc = view_step(it, &key, &klen, &val, &vlen)) == 1)
+		rc = take_part(&g, key, klen, val, vlen);
+	if (it)
+		view_end(it);
+	journal_unlock(j);
+	if (!rc)
+		rc = finish(&g);
+	buf_fini(&g.bytes);
+	return rc;
+}

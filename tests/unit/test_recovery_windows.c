@@ -1,0 +1,106 @@
+/* What jfs-recover makes of the windows that a journal remembers. */
+#include "recovery/windows.h"
+#include "redis/window.h"
+#include "tests/unit/journal_kit.h"
+
+static const char chain[3][RDS_CHAIN_LEN + 1] = {
+	"00000000000000000000000000000000", "11111111111111111111111111111111", "22222222222222222222222222222222"};
+
+/* Commits the window in pieces of `part` bytes; leaves out piece `skip`. */
+static void put_window(struct kit *k, uint64_t from, uint64_t end, int before, size_t part, size_t skip, bool flip)
+{
+	struct window w = {.from = from, .end = end, .nonce = 7};
+	uint8_t val[4096];
+	size_t parts;
+	struct buf b;
+
+	strcpy(w.before, chain[before]);
+	strcpy(w.chain, chain[before + 1]);
+	buf_init(&b, 0);
+	window_encode(&w, &b);
+	REQUIRE(b.err == 0 && b.len < sizeof(val));
+	if (flip)
+		b.data[9] ^= 1;
+	parts = (b.len + part - 1) / part;
+	journal_lock(k->j);
+	struct rec *r = journal_begin(k->j, OP_WINDOW);
+
+	for (size_t i = 0; i < parts; i++) {
+		size_t n = b.len - i * part < part ? b.len - i * part : part;
+		struct jkey key;
+
+		put_be16(val, (uint16_t)i);
+		put_be16(val + 2, (uint16_t)parts);
+		memcpy(val + 4, b.data + i * part, n);
+		key_window(&key, end, (uint16_t)i);
+		if (i != skip)
+			rec_put(r, &key, val, n + 4, 0);
+	}
+	CHECK_EQ(journal_commit(k->j, NULL), 0);
+	journal_unlock(k->j);
+	buf_fini(&b);
+}
+
+static struct windows_found look(struct kit *k, uint64_t seq, int c)
+{
+	struct rds_position pos = {.seq = seq};
+	struct windows_found found;
+
+	strcpy(pos.chain, chain[c]);
+	CHECK_EQ(windows_look(k->j, &pos, &found), 0);
+	return found;
+}
+
+static void positions(void)
+{
+	struct windows_found f;
+	struct kit k;
+
+	kit_init(&k);
+	kit_open(&k);
+	CHECK_EQ(windows_look(k.j, NULL, &f), 0);
+	CHECK(f.windows == 0 && f.damaged == 0 && !f.known);
+	put_window(&k, 5, 10, 0, 4000, 99, false);
+	put_window(&k, 10, 20, 1, 17, 99, false); /* of many parts */
+	f = look(&k, 10, 1);
+	CHECK(f.windows == 2 && f.damaged == 0);
+	CHECK(f.known && f.same);
+	f = look(&k, 10, 2);
+	CHECK(f.known && !f.same);
+	f = look(&k, 20, 2);
+	CHECK(f.known && f.same);
+	f = look(&k, 5, 0); /* before the first */
+	CHECK(f.known && f.same);
+	f = look(&k, 7, 0);
+	CHECK(!f.known && !f.same);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
+static void damage(void)
+{
+	struct windows_found f;
+	struct kit k;
+
+	kit_init(&k);
+	kit_open(&k);
+	put_window(&k, 5, 10, 0, 17, 2, false);	  /* a part is missing */
+	put_window(&k, 10, 20, 0, 4000, 9, true); /* a bit */
+	put_window(&k, 20, 30, 0, 17, 0, false);  /* the first part */
+	put_window(&k, 30, 40, 0, 20, 99, false);
+	f = look(&k, 40, 1);
+	CHECK_EQ(f.windows, 4);
+	CHECK_EQ(f.damaged, 3);
+	CHECK(f.known && f.same);
+	f = look(&k, 20, 1);
+	CHECK(!f.known);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct unit_test tests[] = {{"positions", positions}, {"damage", damage}, {NULL, NULL}};
+
+	return unit_main(argc, argv, tests);
+}
