@@ -94,6 +94,10 @@ static void source_staging(void *ctx, struct stats_text *t)
 	stats_int(t, "staging_blocks", NULL, (int64_t)f.pending_blocks);
 	stats_int(t, "staging_block_bytes", NULL, (int64_t)f.pending_bytes);
 	stats_int(t, "backlog_operations", NULL, (int64_t)f.backlog_ops);
+	stats_int(t, "replay_windows", NULL, (int64_t)f.windows);
+	stats_int(t, "replay_scripts", NULL, (int64_t)f.scripts);
+	stats_int(t, "replay_commands", NULL, (int64_t)f.commands);
+	stats_int(t, "replay_stopped", NULL, f.replay_stopped);
 	stats_int(t, "lease_epoch", NULL, (int64_t)f.epoch);
 	stats_int(t, "fenced", NULL, f.fenced);
 	stats_int(t, "redis_silence_ms", NULL, (int64_t)f.redis_silence_ms);
@@ -153,6 +157,8 @@ static void notify(void *arg)
 {
 	struct appliance *a = arg;
 
+	if (a->volume)
+		volume_kick(a->volume);
 	pthread_mutex_lock(&a->lock);
 	a->kicked = true;
 	pthread_cond_signal(&a->cond);
@@ -290,6 +296,12 @@ static void on_fenced(void *ctx, const char *why)
 		session_drop_caches(a->session);
 }
 
+static void on_applied(void *ctx, uint64_t seq)
+{
+	(void)seq;
+	notify(ctx);
+}
+
 /* The volume is gone: end as if we had been asked to. */
 static void on_gone(void *ctx, const char *why)
 {
@@ -307,7 +319,7 @@ static int connect_volume(struct appliance *a, struct errmsg *e)
 		.retention_ns = o->retention_ns, .buffer_bytes = o->buffer_size, .cache_bytes = o->cache_size,
 		.free_ratio = o->free_space_ratio, .max_uploads = (unsigned)o->max_uploads,
 		.io_retries = (unsigned)o->io_retries, .timeout_ms = (unsigned)(o->put_timeout_ns / 1000000),
-		.on_fenced = on_fenced, .on_gone = on_gone, .ctx = a };
+		.on_fenced = on_fenced, .on_gone = on_gone, .on_applied = on_applied, .ctx = a };
 
 	int r = volume_connect(&vc, &a->volume, e);
 

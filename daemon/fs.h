@@ -172,9 +172,6 @@ int fs_insert_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chu
 /* The list changed in Redis behind us (a stock client compacted it): replace what was loaded, keep what is ours. */
 int fs_reload_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chunk, const void *records, size_t n);
 int fs_insert_xattrs(struct fs *fs, uint64_t position, uint64_t ino, const struct fs_loaded_xattr *x, size_t n);
-/* At mount, before anything is served: forgets every clean inode (last change at or below `upto`, which Redis and S3 have
- * in full: min of APPLIED and UPLOADED), with its entries, data and attributes; they load again. May block for room. */
-int fs_drop_clean(struct fs *fs, uint64_t upto);
 int fs_insert_symlink(struct fs *fs, uint64_t position, uint64_t ino, const void *target, size_t n);
 
 #endif

@@ -117,7 +117,5 @@ int fs_spans(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t of
 int fs_op_truncate(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t len);
 
 
-/* fs_evict.c: deletes (IF_FORGET) the keys that share their first 9 bytes with `from`, until *budget is 0. 0, -EIO. */
-int fs_op_prefix_delete(struct fs_op *op, const struct jkey *from, unsigned *budget);
 
 #endif

@@ -9,6 +9,23 @@
 #include "daemon/fs_internal.h"
 #include "util/buf.h"
 
+static int prefix_delete(struct fs_op *op, const struct jkey *from, unsigned *budget)
+{
+	const uint8_t *key, *val;
+	struct view_iter *it = view_seek(op->fs->j, from, 9);
+	size_t klen, vlen;
+	int rc = 0;
+
+	if (!it)
+		return -EIO;
+	while (*budget && (rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
+		rec_item(op->r, IT_DEL, IF_FORGET, key, klen, NULL, 0);
+		(*budget)--;
+	}
+	view_end(it);
+	return rc < 0 ? rc : 0;
+}
+
 enum { REAP_KEYS = 1000 };
 
 /* The first entry at or after the cursor: 1, 0, -errno. */
@@ -46,7 +63,7 @@ static int reap_dead(struct fs_op *op, uint64_t ino, uint64_t from)
 	key_chunk(&k[2], ino, 0);
 	key_cut(&k[3], ino, 0);
 	for (int i = 0; i < 4 && !rc && budget; i++)
-		rc = fs_op_prefix_delete(op, &k[i], &budget);
+		rc = prefix_delete(op, &k[i], &budget);
 	if (budget) {
 		key_reap(&entry, ino, from);
 		rec_del(op->r, &entry, IF_FORGET);

@@ -29,8 +29,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define SLICE_BATCH 100000
-
 /* --- connecting --- */
 
 static int read_setting(struct volume *v, struct errmsg *e)
@@ -232,6 +230,23 @@ static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
 	return rc;
 }
 
+/* The position that the journal says Redis has. */
+static uint64_t volume_applied(struct volume *v, struct journal *j)
+{
+	const void *val;
+	struct jkey k;
+	size_t len;
+	uint64_t seq = 0;
+
+	(void)v;
+	key_meta(&k, "applied");
+	journal_lock(j);
+	if (view_get(j, &k, &val, &len) == 0 && len >= 16)
+		seq = get_be64((const uint8_t *)val + 8);
+	journal_unlock(j);
+	return seq;
+}
+
 static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, bool own_history, struct errmsg *e)
 {
 	struct lease_want w = {.min_epoch = last_epoch, .takeover = v->cfg.takeover, .own_history = own_history};
@@ -248,7 +263,7 @@ static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, 
 	rc = lease_acquire(v->conn, &w, &v->lease, e);
 	if (rc)
 		return rc;
-	if (v->lease.status == LEASE_OTHER_HISTORY && volume_backlog(v) == 0)
+	if (v->lease.status == LEASE_OTHER_HISTORY && volume_backlog_exact(v, volume_applied(v, j)) == 0)
 		return errmsg_set(e, -ESTALE, "the journal in %s is clean, but the volume went on without it", v->cache_dir);
 	if (v->lease.status != LEASE_OK) {
 		lease_refusal(&v->lease, e);
@@ -329,16 +344,22 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 
 /* --- background work --- */
 
-static void keeper_fenced(void *ctx, const char *why)
+void volume_fenced(struct volume *v, const char *why)
 {
-	struct volume *v = ctx;
-
-	journal_freeze(v->journal, why);
-	log_error("what=\"fenced: read-only from now on; the journal is kept for jfs-recover export\" why=\"%s\"", why);
 	pthread_mutex_lock(&v->lock);
+	bool first = !v->fenced;
 	v->fenced = true;
 	pthread_mutex_unlock(&v->lock);
+	if (!first)
+		return;
+	journal_freeze(v->journal, why);
+	log_error("what=\"fenced: read-only from now on; the journal is kept for jfs-recover export\" why=\"%s\"", why);
 	v->cfg.on_fenced(v->cfg.ctx, why);
+}
+
+static void keeper_fenced(void *ctx, const char *why)
+{
+	volume_fenced(ctx, why);
 }
 
 static void keeper_gone(void *ctx, const char *why)
@@ -357,7 +378,6 @@ static void keeper_setting(void *ctx, const struct rds_setting *s)
 
 	fs_config_of(v, s, &cfg);
 	fs_set_config(v->fs, &cfg);
-	volume_replay_setting(v, s);
 	log_info("what=\"setting reloaded\" trash_days=%" PRId64 " capacity=%" PRIu64 " inodes=%" PRIu64, s->trash_days, s->capacity,
 		s->inodes);
 }
@@ -477,9 +497,10 @@ void volume_cancel(struct volume *v)
 void volume_stop(struct volume *v)
 {
 	volume_cancel(v);
-	uploader_free(v->uploader); /* cancels its batches: the replayer leaves its waits */
-	v->uploader = NULL;
 	volume_replay_stop(v);
+	uploader_free(v->uploader); /* its last callbacks still find the replayer */
+	v->uploader = NULL;
+	volume_replay_free(v);
 	redis_loader_free(v->loader);
 	keeper_free(v->keeper);
 	reader_free(v->reader);
@@ -496,7 +517,7 @@ void volume_detach(struct volume *v)
 	int rc = 0;
 
 	if (v->attached && !v->fenced) {
-		uint64_t left = volume_backlog(v);
+		uint64_t left = volume_backlog_exact(v, volume_applied(v, v->journal));
 
 		if (!rds_conn_ok(v->conn))
 			rc = rds_reconnect(v->conn, &e);

@@ -37,6 +37,7 @@ struct volume_config {
 	/* Called from background threads; must not block. */
 	void (*on_fenced)(void *ctx, const char *why);	/* the journal is frozen already */
 	void (*on_gone)(void *ctx, const char *why);	/* the volume is not there any more: end the mount */
+	void (*on_applied)(void *ctx, uint64_t seq);	/* Redis has everything up to seq; may be NULL */
 	void *ctx;
 };
 
@@ -58,6 +59,8 @@ void volume_reader(struct volume *v, struct block_reader *out);
 /* prime=1 in the URL: loads the whole tree. */
 int volume_prime(struct volume *v, struct errmsg *e);
 
+/* Durable, or a demand, has moved: the journal's notification. Does not block. */
+void volume_kick(struct volume *v);
 /* Everything committed so far becomes due at once; waits until Redis has it (and so S3). 0, -EIO, -EROFS. */
 int volume_drain(struct volume *v);
 /* Waiting loads and feeds answer -EIO from here on: closing. */
@@ -78,7 +81,9 @@ struct volume_figures {
 	struct reader_stats reader;
 	struct cache_stats cache;
 	struct obj_stats objects;
-	char replay_state[256];
+	uint64_t windows, scripts, commands, pending_slices;
+	bool replay_stopped;
+	char replay_state[512];
 };
 void volume_figures(struct volume *v, struct volume_figures *out);
 

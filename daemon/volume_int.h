@@ -9,7 +9,14 @@
 #include "redis/ids.h"
 #include "redis/lease.h"
 
+#define SLICE_BATCH 100000 /* ids a range */
+
 struct replayer;
+
+/* The last look at what S3 has not confirmed (volume_replay.c). */
+struct staged_look {
+	uint64_t uploaded, committed, blocks, bytes, at_ms, took_ms;
+};
 
 struct volume {
 	struct volume_config cfg;
@@ -36,7 +43,8 @@ struct volume {
 	struct redis_loader *loader;
 	struct replayer *replayer;
 	pthread_mutex_t lock;
-	bool fenced; /* under lock */
+	bool fenced;		 /* under lock */
+	struct staged_look look; /* under lock */
 };
 
 int volume_meta_put(struct journal *j, const char *name, const void *val, size_t len);
@@ -54,7 +62,11 @@ uint64_t volume_backlog(struct volume *v);
 int volume_replay_start(struct volume *v, struct errmsg *e);
 void volume_replay_stop(struct volume *v);
 void volume_replay_position(void *ctx, const struct rds_position *pos);
-void volume_replay_setting(struct volume *v, const struct rds_setting *s);
+/* Replayable records above `applied`, counted; at least 1 if that cannot be told. */
+uint64_t volume_backlog_exact(struct volume *v, uint64_t applied);
+void volume_replay_free(struct volume *v);
+/* volume.c: freezes the journal and tells the owner, once. */
+void volume_fenced(struct volume *v, const char *why);
 void volume_replay_figures(struct volume *v, struct volume_figures *out);
 
 #endif

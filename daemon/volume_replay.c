@@ -1,8 +1,14 @@
-/* Everything in daemon/ that knows the replayer. (Position only, for now.) */
+/* Everything in daemon/ that knows the replayer. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "daemon/keeper.h"
 #include "daemon/volume_int.h"
+#include "redis/replayer.h"
+#include "util/clock.h"
+#include "util/log.h"
 
 #define META_APPLIED "applied"
 
@@ -74,32 +80,179 @@ uint64_t volume_backlog(struct volume *v)
 	return committed > applied ? committed - applied : 0;
 }
 
+static int count_record(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	(void)seq;
+	(void)rec;
+	(void)len;
+	++*(uint64_t *)arg;
+	return 0;
+}
+
+uint64_t volume_backlog_exact(struct volume *v, uint64_t applied)
+{
+	uint64_t n = 0;
+
+	/* If it cannot be counted, something is left for all we know. */
+	if (journal_wait(v->journal, WM_DURABLE, journal_mark(v->journal, WM_COMMITTED)) ||
+		journal_log_scan(v->journal, applied, journal_mark(v->journal, WM_DURABLE), count_record, &n))
+		return n + 1;
+	return n;
+}
+
+/* --- what S3 has not confirmed --- */
+
+struct unconfirmed {
+	uint64_t blocks, bytes;
+	uint32_t block_size;
+};
+
+static int add_unconfirmed(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	struct unconfirmed *u = arg;
+	struct rec_header h;
+	struct rec_reader it;
+	struct rec_item item;
+	struct extent_val v;
+	int rc = rec_open(rec, len, &h, &it);
+
+	(void)seq;
+	while (!rc && (rc = rec_next(&it, &item)) == 1) {
+		rc = 0;
+		if (item.kind != IT_PUT || !(item.flags & IF_NEW) || item.klen == 0 || item.key[0] != T_EXTENT ||
+			extent_val_decode(item.val, item.vlen, &v) || v.kind != EXT_STAGED)
+			continue;
+		u->bytes += v.len;
+		u->blocks += (v.len + u->block_size - 1) / u->block_size;
+	}
+	return rc;
+}
+
+/* Everything written above UPLOADED, as blocks to be; looked at again when something moved, at most once a second: the log
+ * may be long. */
+static void unconfirmed(struct volume *v, struct volume_figures *out)
+{
+	uint64_t uploaded = journal_mark(v->journal, WM_UPLOADED), committed = journal_mark(v->journal, WM_COMMITTED);
+	struct unconfirmed u = {.block_size = v->format.block_size};
+
+	pthread_mutex_lock(&v->lock);
+	struct staged_look look = v->look;
+	pthread_mutex_unlock(&v->lock);
+	bool moved = look.uploaded != uploaded || look.committed != committed;
+	if (moved && (look.at_ms == 0 || clock_mono_ms() - look.at_ms >= 1000 || look.blocks == 0 || look.took_ms < 20)) {
+		uint64_t start = clock_mono_ms();
+
+		/* What is not durable yet is asked to be: a reader of the figure wants to know of what it has just written. */
+		if (journal_wait(v->journal, WM_DURABLE, committed) == 0 &&
+			journal_log_scan(v->journal, uploaded, journal_mark(v->journal, WM_DURABLE), add_unconfirmed, &u) == 0) {
+			look = (struct staged_look){.uploaded = uploaded, .committed = committed, .blocks = u.blocks,
+				.bytes = u.bytes, .at_ms = clock_mono_ms(), .took_ms = clock_mono_ms() - start};
+			pthread_mutex_lock(&v->lock);
+			v->look = look;
+			pthread_mutex_unlock(&v->lock);
+		}
+	}
+	out->pending_blocks = look.blocks;
+	out->pending_bytes = look.bytes;
+}
+
+static int ops_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
+{
+	struct volume *v = ctx;
+
+	return uploader_submit(v->uploader, plans, n, done, arg);
+}
+
+static int ops_delete(void *ctx, uint64_t id, uint32_t size, void (*done)(void *arg, int err), void *arg)
+{
+	struct volume *v = ctx;
+
+	return uploader_delete(v->uploader, id, size, done, arg);
+}
+
+static int ops_next_slice(void *ctx, uint64_t *id)
+{
+	struct volume *v = ctx;
+	int rc = ids_next(v->slices, id);
+
+	if (rc == -ENODATA || ids_left(v->slices) < SLICE_BATCH / 2)
+		keeper_kick(v->keeper);
+	return rc;
+}
+
+static void ops_fenced(void *ctx, uint64_t epoch)
+{
+	char why[96];
+
+	snprintf(why, sizeof(why), "another mount took the volume over (epoch %" PRIu64 ")", epoch);
+	volume_fenced(ctx, why);
+}
+
+static void ops_applied(void *ctx, uint64_t seq)
+{
+	struct volume *v = ctx;
+
+	if (v->cfg.on_applied)
+		v->cfg.on_applied(v->cfg.ctx, seq);
+}
+
 int volume_replay_start(struct volume *v, struct errmsg *e)
 {
-	(void)v;
-	(void)e;
-	return 0;
+	const struct replayer_config rc_cfg = {.journal = v->journal, .url = &v->url, .epoch = v->lease.pos.epoch, .sid = v->sid,
+		.upload_delay_ms = v->cfg.writeback ? v->cfg.upload_delay_ns / 1000000 : 0, .eager = v->cfg.eager,
+		.retention_ms = v->cfg.retention_ns / 1000000,
+		.ops = {.upload = ops_upload, .delete_slice = ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
+			.on_applied = ops_applied},
+		.ctx = v};
+	int rc = replayer_new(&rc_cfg, &v->replayer, e);
+
+	if (!rc)
+		rc = replayer_start(v->replayer);
+	if (rc && !e->text[0])
+		errmsg_set(e, rc, "cannot start replay: %s", strerror(-rc));
+	return rc;
 }
 
 void volume_replay_stop(struct volume *v)
 {
-	(void)v;
+	if (v->replayer)
+		replayer_stop(v->replayer);
+}
+
+void volume_replay_free(struct volume *v)
+{
+	replayer_free(v->replayer);
+	v->replayer = NULL;
+}
+
+void volume_kick(struct volume *v)
+{
+	if (v->replayer)
+		replayer_kick(v->replayer);
 }
 
 void volume_replay_position(void *ctx, const struct rds_position *pos)
 {
-	(void)ctx;
-	(void)pos;
-}
+	struct volume *v = ctx;
 
-void volume_replay_setting(struct volume *v, const struct rds_setting *s)
-{
-	(void)v;
-	(void)s;
+	/* Another position than the one we know of makes replay look by itself; it only has to wake up. */
+	if (v->replayer && pos->seq != journal_mark(v->journal, WM_APPLIED))
+		replayer_kick(v->replayer);
 }
 
 void volume_replay_figures(struct volume *v, struct volume_figures *out)
 {
-	(void)v;
-	(void)out;
+	static const char *const names[] = {"running", "waiting", "stopped", "fenced"};
+	struct replayer_status st;
+
+	unconfirmed(v, out);
+	if (!v->replayer)
+		return;
+	replayer_status(v->replayer, &st);
+	out->windows = st.windows;
+	out->scripts = st.scripts;
+	out->commands = st.commands;
+	out->replay_stopped = st.state == REPLAY_STOPPED;
+	snprintf(out->replay_state, sizeof(out->replay_state), "%s%s%.480s", names[st.state], st.reason[0] ? ": " : "", st.reason);
+	out->pending_slices = st.pending_slices;
 }

@@ -86,6 +86,16 @@ static int note_record(void *arg, uint64_t seq, const void *rec, size_t len)
 	return rc;
 }
 
+/* Unlinked files that the kernel had open, and what still has to be reaped, are ours to finish. */
+static int note_orphan(void *arg, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen)
+{
+	uint64_t ino;
+
+	(void)val;
+	(void)vlen;
+	return key_parse_ino(key, klen, &ino) ? -EUCLEAN : set_add(arg, hash_ino(ino));
+}
+
 /* Commits the batch as one record. */
 static int flush_batch(struct sweep *s)
 {
@@ -162,6 +172,7 @@ static int sweep_key(void *arg, const uint8_t *key, size_t klen, const uint8_t *
 int journal_drop_clean(struct journal *j, uint64_t trim, uint64_t *dropped)
 {
 	static const uint8_t tables[] = {T_DENTRY, T_XATTR, T_SYMLINK, T_EXTENT, T_CHUNK, T_CUT, T_PUBLISHED, T_INODE};
+	static const uint8_t pending[] = {T_ORPHAN, T_REAP};
 	struct sweep s = {.j = j};
 	int rc;
 
@@ -169,6 +180,8 @@ int journal_drop_clean(struct journal *j, uint64_t trim, uint64_t *dropped)
 	rc = journal_wait(j, WM_DURABLE, journal_mark(j, WM_COMMITTED));
 	if (!rc)
 		rc = journal_log_scan(j, trim, journal_mark(j, WM_DURABLE), note_record, &s.set);
+	for (size_t i = 0; i < sizeof(pending) && !rc; i++)
+		rc = journal_base_scan(j, &pending[i], 1, note_orphan, &s.set);
 	for (size_t i = 0; i < sizeof(tables) && !rc; i++)
 		rc = journal_base_scan(j, &tables[i], 1, sweep_key, &s);
 	if (!rc)

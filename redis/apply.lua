@@ -170,7 +170,7 @@ local function stat_set(d, l, s, n)
 end
 call('HLEN', L); call('HLEN', S); call('HLEN', N)
 for i = 1, num() do stat_set(str(), num(), num(), num()) end
-local sids = {}
+local sids, nostat = {}, {}
 for i = 1, num() do
   local e = {str(), num(), num(), num()}
   stat[i] = e; sids[i] = e[1]
@@ -182,6 +182,9 @@ do
       local a, b, c = int(l[i]), int(s[i]), int(n[i])
       if not (a and b and c) then return {'BAD', S, 'not a number'} end
       stat_set(sids[i], a + stat[i][2], b + stat[i][3], c + stat[i][4])
+    else
+      call('HLEN', P .. 'd' .. sids[i]); call('STRLEN', P .. 'i' .. sids[i])
+      nostat[#nostat + 1] = sids[i]
     end
   end
 end
@@ -374,6 +377,27 @@ end
 put('SADD', P .. 'session' .. SID, sustain)
 put('SREM', P .. 'session' .. SID, unsustain)
 put('ZADD', P .. 'delfiles', delfiles)
+-- a directory without statistics (the root of a fresh volume) gets them by counting, as stock does; what is too large to
+-- be counted here is left to stock
+for i = 1, #nostat do
+  local key = P .. 'd' .. nostat[i]
+  if call('EXISTS', P .. 'i' .. nostat[i]) == 1 and call('HLEN', key) <= 10000 then
+    local e, l, s, files = call('HVALS', key), 0, 0, {}
+    for j = 1, #e do
+      if #e[j] == 9 and e[j]:byte(1) == 1 then
+        files[#files + 1] = P .. 'i' .. fmt('%.0f', (struct.unpack('>I8', e[j], 2)))
+      else
+        s = s + 4096
+      end
+    end
+    local recs = fetch('MGET', nil, files)
+    for j = 1, #files do
+      local len = recs[j] and #recs[j] >= 59 and struct.unpack('>I8', recs[j], 52) or 0
+      l = l + len; s = s + math.max(4096, math.ceil(len / 4096) * 4096)
+    end
+    stat_set(nostat[i], l, s, #e)
+  end
+end
 put('HDEL', L, statdel); put('HDEL', S, statdel); put('HDEL', N, statdel)
 put('HSET', L, sl); put('HSET', S, ss); put('HSET', N, sn)
 put('HSET', REF, refset); put('HDEL', REF, refdel)

@@ -4,6 +4,8 @@
 
 #include "tests/unit/fs_kit.h"
 
+#include "journal/evict.h"
+
 /* Forgets keys of an inode as an eviction or the dropping of clean entries does: no tombstone stays. */
 static void evict(struct fk *f, enum jtable t, uint64_t ino)
 {
@@ -388,7 +390,7 @@ static void drop_clean(void)
 	uint8_t rec[JFS_ATTR_MAX], list[JFS_SLICE_LEN], buf[4];
 	struct answer x[2];
 	struct fs_loaded_entry e[2];
-	uint64_t upto, mine;
+	uint64_t upto, mine, dropped;
 	struct fs_attr a;
 	struct fk f;
 
@@ -401,7 +403,8 @@ static void drop_clean(void)
 	applied(&f);
 	upto = fk_mark(&f);
 	CHECK_EQ(fk_mkdir(&f, 1, "new", &mine), 0);
-	CHECK_EQ(fs_drop_clean(f.fs, upto), 0);
+	CHECK_EQ(journal_drop_clean(fs_journal(f.fs), upto, &dropped), 0);
+	CHECK(dropped > 0);
 	CHECK_EQ(fk_keys(&f, T_INODE, 0), 2); /* the root and what is new */
 	CHECK_EQ(fk_keys(&f, T_EXTENT, 0), 0);
 	CHECK_EQ(fk_keys(&f, T_CHUNK, 0), 0);
