@@ -192,7 +192,10 @@ void fs_op_filestat(struct fs_op *op, uint64_t ino, const struct inode_val *v, i
 {
 	if (v->attr.nlink == 0 || (len == 0 && space == 0))
 		return;
-	rec_dirstat(op->r, v->attr.parent ? v->attr.parent : ino, len, space, 0);
+	if (v->attr.parent)
+		rec_dirstat(op->r, v->attr.parent, len, space, 0);
+	else
+		rec_linkstat(op->r, ino, len, space);
 }
 
 void fs_op_set_length(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t len)

@@ -116,6 +116,17 @@ void rec_dirstat(struct rec *r, uint64_t dir, int64_t length, int64_t space, int
 	rec_inode_item(r, IT_DIRSTAT, dir, v, sizeof(v));
 }
 
+void rec_linkstat(struct rec *r, uint64_t ino, int64_t length, int64_t space)
+{
+	struct jkey k;
+	uint8_t v[24] = { 0 };
+
+	key_inode(&k, ino);
+	put_be64(v, (uint64_t)length);
+	put_be64(v + 8, (uint64_t)space);
+	rec_item(r, IT_DIRSTAT, IF_LINKED, k.b, k.len, v, sizeof(v));
+}
+
 void rec_nlink(struct rec *r, uint64_t ino, int32_t delta)
 {
 	uint8_t v[4];

@@ -54,7 +54,9 @@ enum rec_item_kind {
 
 enum { IF_NEW = 1,   /* IT_PUT T_INODE: born by this record; IT_PUT T_EXTENT: new bytes of the file (write, copy) */
        IF_FORGET = 2, /* IT_DEL: see there */
-       IF_COPY = 4   /* IT_PUT T_EXTENT with IF_NEW: the bytes are shared with another file (copy_file_range) */ };
+       IF_COPY = 4,  /* IT_PUT T_EXTENT with IF_NEW: the bytes are shared with another file (copy_file_range) */
+       IF_LINKED = 8 /* IT_DIRSTAT: the key is a hard-linked file that changed its length: counts once for each of its
+			names, whose directories only p{} knows */ };
 
 #define REC_MAX ((size_t)8 << 20) /* 1/8 of a hot map (DESIGN 3.1): larger operations are split */
 
@@ -75,6 +77,8 @@ void rec_put_extent(struct rec *r, uint64_t ino, uint32_t chunk, const struct ex
 void rec_expect(struct rec *r, const struct jkey *dentry, const void *old, size_t old_len);
 void rec_space(struct rec *r, int64_t space, int64_t inodes);
 void rec_dirstat(struct rec *r, uint64_t dir, int64_t length, int64_t space, int64_t inodes);
+/* The same for every name of a hard-linked file (IF_LINKED). */
+void rec_linkstat(struct rec *r, uint64_t ino, int64_t length, int64_t space);
 void rec_nlink(struct rec *r, uint64_t ino, int32_t delta);
 void rec_parent(struct rec *r, uint64_t ino, uint64_t parent, int32_t delta);
 void rec_cut(struct rec *r, uint64_t ino, uint64_t from, uint64_t new_length);

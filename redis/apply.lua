@@ -170,10 +170,28 @@ local function stat_set(d, l, s, n)
 end
 call('HLEN', L); call('HLEN', S); call('HLEN', N)
 for i = 1, num() do stat_set(str(), num(), num(), num()) end
-local sids, nostat = {}, {}
+local sids, nostat, statof = {}, {}, {}
 for i = 1, num() do
   local e = {str(), num(), num(), num()}
-  stat[i] = e; sids[i] = e[1]
+  stat[i] = e; sids[i] = e[1]; statof[e[1]] = e
+end
+for i = 1, num() do statdel[i] = str(); statof[statdel[i]] = {'', 0, 0, 0} end
+-- hard-linked files that changed their length: every name they had so far counts
+for i = 1, num() do
+  local id, l, s = str(), num(), num(); num()
+  local f = call('HGETALL', P .. 'p' .. id)
+  for j = 1, #f, 2 do
+    local times = int(f[j + 1])
+    if not times then return {'BAD', P .. 'p' .. id, 'not a number'} end
+    if times > 0 then
+      local e = statof[f[j]]
+      if not e then
+        e = {f[j], 0, 0, 0}
+        stat[#stat + 1] = e; sids[#sids + 1] = e[1]; statof[e[1]] = e
+      end
+      e[2] = e[2] + times * l; e[3] = e[3] + times * s
+    end
+  end
 end
 do
   local l, s, n = fetch('HMGET', L, sids), fetch('HMGET', S, sids), fetch('HMGET', N, sids)
@@ -188,7 +206,6 @@ do
     end
   end
 end
-for i = 1, num() do statdel[i] = str() end
 -- extended attributes, by inode
 local xattrs = {}
 for i = 1, num() do

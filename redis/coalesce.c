@@ -324,6 +324,31 @@ static int feed_trash(struct coalesce *co, const struct rec_header *h, const str
 	return 0;
 }
 
+/* A hard-linked file changed its length: every name counts. Names made or lost in this window are known here, those that
+ * Redis has from before only there. */
+static int feed_linkstat(struct coalesce *co, uint64_t ino, uint64_t time_ns, int64_t length, int64_t space)
+{
+	struct co_inode *ci = co_inode_get(co, ino);
+
+	ci->ln_length += length;
+	ci->ln_space += space;
+	for (size_t i = 0; i < ci->parents.n; i++) {
+		int64_t n = ci->parents.v[i].delta;
+		uint64_t parent = ci->parents.v[i].parent;
+
+		if (n == 0 || jfs_inode_is_trash(parent))
+			continue;
+		struct co_inode *dir = co_inode_touch(co, parent, time_ns);
+		if (!dir)
+			return -ENOMEM;
+		dir->has_stat = true;
+		dir->st_length += n * length;
+		dir->st_space += n * space;
+		ci = co_inode_get(co, ino); /* the table may have moved */
+	}
+	return 0;
+}
+
 /* The kinds whose key is a T_INODE key. */
 static int feed_about(struct coalesce *co, const struct rec_header *h, const struct rec_item *it)
 {
@@ -339,6 +364,8 @@ static int feed_about(struct coalesce *co, const struct rec_header *h, const str
 		return -ENOMEM;
 	switch (it->kind) {
 	case IT_DIRSTAT:
+		if (it->flags & IF_LINKED)
+			return feed_linkstat(co, ino, h->time_ns, (int64_t)get_be64(it->val), (int64_t)get_be64(it->val + 8));
 		ci->has_stat = true;
 		ci->st_length += (int64_t)get_be64(it->val);
 		ci->st_space += (int64_t)get_be64(it->val + 8);

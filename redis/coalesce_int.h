@@ -34,6 +34,7 @@ struct co_inode {
 	struct jfs_attr image;
 	bool has_stat;
 	int64_t st_length, st_space, st_inodes;
+	int64_t ln_length, ln_space; /* of a hard-linked file: for every name that Redis had before the window */
 	uint64_t cut; /* smallest length in the window, UINT64_MAX: never cut */
 	const uint8_t *target;
 	uint32_t target_len;

@@ -218,6 +218,19 @@ static int stat_fill(struct build *b, const struct co_inode *ci)
 	return 0;
 }
 
+static int linkstat_fill(struct build *b, const struct co_inode *ci)
+{
+	struct pl_dirstat *st;
+
+	if (ci->fate == CI_NEW || ci->fate == CI_DROP || (!ci->ln_length && !ci->ln_space))
+		return 0;
+	st = vec_push(&b->p->dirstats);
+	if (!st)
+		return -ENOMEM;
+	*st = (struct pl_dirstat){ ci->ino, PL_STAT_LINKED, ci->ln_length, ci->ln_space, 0 };
+	return 0;
+}
+
 static int parents_fill(struct build *b, const struct co_inode *ci)
 {
 	if ((ci->fate != CI_NEW && ci->fate != CI_KEEP) || (ci->has_image && ci->image.parent != 0))
@@ -335,6 +348,8 @@ static int inode_plan(struct build *b, struct co_inode *ci)
 		err = post_cut(b, ci->ino, (uint32_t)((ci->cut + JFS_CHUNK_SIZE - 1) >> JFS_CHUNK_BITS));
 	if (!err)
 		err = stat_fill(b, ci);
+	if (!err)
+		err = linkstat_fill(b, ci);
 	if (!err)
 		err = parents_fill(b, ci);
 	if (!err)

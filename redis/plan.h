@@ -78,7 +78,8 @@ struct pl_parent {
 	int64_t delta;
 };
 
-enum pl_dirstat_kind { PL_STAT_NEW, PL_STAT_ADD, PL_STAT_DROP };
+/* PL_STAT_LINKED: ino is a file whose names Redis had before are found in p{ino}: once for each. */
+enum pl_dirstat_kind { PL_STAT_NEW, PL_STAT_ADD, PL_STAT_DROP, PL_STAT_LINKED };
 struct pl_dirstat {
 	uint64_t ino;
 	enum pl_dirstat_kind kind;

@@ -316,7 +316,7 @@ static void put_parents(struct enc *e)
 
 static void put_stats(struct enc *e)
 {
-	for (int kind = PL_STAT_NEW; kind <= PL_STAT_DROP; kind++) {
+	for (int kind = PL_STAT_NEW; kind <= PL_STAT_LINKED; kind++) {
 		int64_t n = 0;
 
 		for (size_t i = 0; i < e->p->dirstats.n; i++)
