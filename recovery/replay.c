@@ -61,6 +61,14 @@ static void on_gone(void *ctx, const char *why)
 	wake(d);
 }
 
+/* Durable, or what is demanded, has moved. */
+static void on_moved(void *ctx)
+{
+	struct drain *d = ctx;
+
+	volume_kick(d->volume);
+}
+
 /* --- opening and closing --- */
 
 static int open_all(struct drain *d, const struct recover_options *o, const char *cache, struct errmsg *e)
@@ -90,6 +98,7 @@ static int open_all(struct drain *d, const struct recover_options *o, const char
 		return errmsg_set(e, rc, "%s: cannot open the view: %s", cache, strerror(-rc));
 	rc = volume_start(d->volume, d->fs, e);
 	d->running = true;
+	journal_set_notify(d->journal, on_moved, d);
 	if (!rc && (rc = fs_reap_orphans(d->fs)) != 0)
 		errmsg_set(e, rc, "%s: cannot clean up unlinked files: %s", cache, strerror(-rc));
 	return rc;
@@ -99,8 +108,11 @@ static int close_all(struct drain *d)
 {
 	int rc;
 
-	if (d->running)
+	if (d->running) {
+		volume_cancel(d->volume);
+		journal_set_notify(d->journal, NULL, NULL);
 		volume_stop(d->volume);
+	}
 	if (d->attached)
 		volume_detach(d->volume);
 	rc = journal_close(d->journal); /* answers `drained` if that still waits */
@@ -130,7 +142,7 @@ static bool given_up(struct drain *d, const struct recover_options *o, uint64_t 
 		return true;
 	}
 	volume_figures(d->volume, &f);
-	if (strncmp(f.replay_state, "stopped", 7) == 0) {
+	if (f.replay_stopped) {
 		errmsg_set(text, 0, "replay %s", f.replay_state);
 		return true;
 	}

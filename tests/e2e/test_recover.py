@@ -301,5 +301,76 @@ def the_position_in_redis_is_compared(t):
     check(t, m, status=BACKLOG)
 
 
+@test(timeout=90, needs=LOCAL)
+def a_clean_cache_is_clean(t):
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback")
+    fill(m)
+    m.umount(flush=True)
+    for _ in range(2):
+        r = check(t, m, m.url(), status=CLEAN)
+        assert r["redis"]["position"] == "same" and r["redis"]["released"] and not r["only_here"], r
+        assert r["objects"]["missing"] == 0 and r["objects"]["checked"] > 0, r
+        recover(t, "replay", "--apply", "--cache-dir", m.cache, m.url(), status=CLEAN)
+    check(t, m, status=CLEAN)
+
+
+@test(timeout=120, needs=LOCAL)
+def replay_brings_the_rest_to_redis_and_the_store(t):
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", query="batch_interval=1m")
+    fill(m)
+    with open(m.path("big"), "rb") as f:
+        big = f.read()
+    kill(m)
+    check(t, m, m.url(), status=BACKLOG)
+    text = recover(t, "replay", "--cache-dir", m.cache, m.url(), status=BACKLOG)
+    assert "only here  new      /big" in text, text
+    r = json.loads(recover(t, "replay", "--apply", "--json", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=REPAIRED))
+    assert r["result"] == "repaired" and r["redis"]["released"] and not r["only_here"] and not r["broken"], r
+    recover(t, "replay", "--apply", "--cache-dir", m.cache, m.url(), status=CLEAN)
+    check(t, m, m.url(), status=CLEAN)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    with open(other.path("big"), "rb") as f:
+        assert f.read() == big
+    assert os.readlink(other.path("a/c/link")) == "f" and not os.path.exists(other.path("tmp"))
+    other.umount(flush=True)
+
+
+@test(timeout=120, needs=LOCAL)
+def replay_that_runs_out_of_time_leaves_the_rest(t):
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", query="batch_interval=1m")
+    fill(m)
+    kill(m)
+    os.rename(volume.bucket.rstrip("/"), t.path("bucket-away"))
+    with open(volume.bucket.rstrip("/"), "wb"):
+        pass  # a file in its place: every PUT fails
+    recover(t, "replay", "--apply", "--timeout", "3s", "--no-objects", "--cache-dir", m.cache, m.url(), status=BACKLOG)
+    os.unlink(volume.bucket.rstrip("/"))
+    os.rename(t.path("bucket-away"), volume.bucket.rstrip("/"))
+    r = check(t, m, m.url(), status=BACKLOG)
+    assert states(r)["/big"] == "new", r
+    recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=REPAIRED)
+    volume.check()
+
+
+@test(timeout=120, needs=LOCAL)
+def a_missing_object_is_named_by_path(t):
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback")
+    fill(m)
+    m.umount(flush=True)
+    objects = [os.path.join(top, n) for top, _, files in os.walk(volume.bucket) for n in files if "chunks" in top]
+    largest = max(objects, key=os.path.getsize)
+    os.truncate(largest, 1000)
+    r = check(t, m, m.url(), status=BROKEN)
+    assert r["objects"]["wrong_size"] == 1 and r["broken"][0]["path"] == "/big", r
+    os.unlink(largest)
+    r = check(t, m, m.url(), status=BROKEN)
+    assert r["objects"]["missing"] == 1 and r["broken"][0]["path"] == "/big", r
+
+
 if __name__ == "__main__":
     sys.exit(main())
