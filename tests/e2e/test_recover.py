@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """jfs-recover: what it finds, what it says, what it repairs, and what it leaves alone."""
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import keyspace  # noqa: E402
+from core import descendants_of  # noqa: E402
 from harness import *  # noqa: E402,F403
 
 CLEAN, REPAIRED, BACKLOG, BROKEN, CANNOT, USAGE = 0, 1, 2, 4, 8, 16
@@ -354,6 +358,68 @@ def replay_that_runs_out_of_time_leaves_the_rest(t):
     assert states(r)["/big"] == "new", r
     recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=REPAIRED)
     volume.check()
+
+
+@test(timeout=120, needs=LOCAL)
+def replay_may_be_killed_at_any_point(t):
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", query="batch_interval=1m")
+    fill(m)
+    for i in range(200):
+        with open(m.path(f"a/file{i}"), "wb") as f:
+            f.write(b"%d" % i * 1000)
+    kill(m)
+    words = (JFS_RECOVER, "replay", "--apply", "--cache-dir", m.cache, m.url())
+    last = 0
+    for _ in range(6):
+        p = t.spawn(*words, name="replay")
+        epoch = last
+        wait_until(lambda: int(lease(volume)["epoch"]) > epoch or p.poll() is not None, what="the lease of a replay")
+        last = int(lease(volume)["epoch"])
+        moved = lease(volume)["seq"]
+        if t.rng.random() < 0.5:  # let it get somewhere
+            wait_until(lambda: lease(volume)["seq"] != moved or p.poll() is not None, what="a window of a replay")
+        for pid in descendants_of(p.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert p.wait(30) in (CLEAN, REPAIRED, CANNOT), p.returncode
+    recover(t, *words[1:], status=None)
+    assert t.status in (CLEAN, REPAIRED), t.status
+    check(t, m, m.url(), status=CLEAN)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    for i in range(200):
+        with open(other.path(f"a/file{i}"), "rb") as f:
+            assert f.read() == b"%d" % i * 1000
+    other.umount(flush=True)
+
+
+@test(timeout=120, needs=LOCAL)
+def a_redis_that_fell_back_is_healed(t):
+    """P8, by the tool alone."""
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format()
+    m = Mount(t, volume, "--writeback")
+    fill(m)
+    m.flush()
+    old = volume.keys()
+    for i in range(50):
+        with open(m.path(f"later{i}"), "w", encoding="ascii") as f:
+            f.write("x" * i)
+    m.umount(flush=True)
+    check(t, m, m.url(), status=CLEAN)
+    with redis.client(volume.db) as c:
+        c("FLUSHDB")
+        keyspace.load_db(c, old)
+    r = check(t, m, m.url(), status=BACKLOG)
+    assert r["redis"]["position"] == "earlier" and states(r)["/later7"] == "new", r
+    assert "/big" not in states(r), r
+    recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=REPAIRED)
+    check(t, m, m.url(), status=CLEAN)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    assert os.path.getsize(other.path("later49")) == 49 and os.path.exists(other.path("big"))
+    other.umount(flush=True)
 
 
 @test(timeout=120, needs=LOCAL)
