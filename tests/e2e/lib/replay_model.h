@@ -36,8 +36,8 @@ struct model {
 	uint64_t seq;
 	bool trash;
 	uint64_t rnd;
-	uint8_t stage[1 << 22];
-	uint32_t run_of[1 << 22], run_len[1 << 22]; /* of a run's bytes */
+	uint8_t stage[1 << 18];
+	uint32_t run_of[1 << 18], run_len[1 << 18]; /* of a run's bytes */
 	uint32_t staged;
 	struct rec rec;
 };
