@@ -329,7 +329,7 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 	if (own_history && last_sid > 0) {
 		rc = view_is_current(v, last_epoch, last_sid, &current, e);
 		if (!rc && !current) {
-			rc = journal_drop_clean(j, journal_mark(j, WM_TRIM), &dropped);
+			rc = journal_drop_clean(j, volume_applied(v, j), &dropped);
 			log_info("what=\"somebody may have written to the volume since; clean entries dropped\" keys=%" PRIu64, dropped);
 		}
 	}

@@ -169,7 +169,7 @@ static int sweep_key(void *arg, const uint8_t *key, size_t klen, const uint8_t *
 	return add(s, key, klen, out, inode_val_encode(&v, out));
 }
 
-int journal_drop_clean(struct journal *j, uint64_t trim, uint64_t *dropped)
+int journal_drop_clean(struct journal *j, uint64_t applied, uint64_t *dropped)
 {
 	static const uint8_t tables[] = {T_DENTRY, T_XATTR, T_SYMLINK, T_EXTENT, T_CHUNK, T_CUT, T_PUBLISHED, T_INODE};
 	static const uint8_t pending[] = {T_ORPHAN, T_REAP};
@@ -179,7 +179,7 @@ int journal_drop_clean(struct journal *j, uint64_t trim, uint64_t *dropped)
 	buf_init(&s.keys, 0);
 	rc = journal_wait(j, WM_DURABLE, journal_mark(j, WM_COMMITTED));
 	if (!rc)
-		rc = journal_log_scan(j, trim, journal_mark(j, WM_DURABLE), note_record, &s.set);
+		rc = journal_log_scan(j, applied, journal_mark(j, WM_DURABLE), note_record, &s.set);
 	for (size_t i = 0; i < sizeof(pending) && !rc; i++)
 		rc = journal_base_scan(j, &pending[i], 1, note_orphan, &s.set);
 	for (size_t i = 0; i < sizeof(tables) && !rc; i++)

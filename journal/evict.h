@@ -1,6 +1,7 @@
 /* Dropping what is clean. At a mount after which somebody else may have written to the volume, only what our own log says
- * is known for sure (DESIGN 3.3): every key that no record above `trim` touched goes, without a tombstone, and is loaded
+ * is known for sure (DESIGN 3.3): every key that no record above `applied` touched goes, without a tombstone, and is loaded
  * again when needed; tombstones and touched keys stay, and directories become incomplete.
+ * (What Redis may still forget is replayed from the log, not from the view.)
  *
  * Runs before anything is served. A crash in the middle leaves some keys dropped, which is always allowed; the mount that
  * follows does it again, because what it compares has not been renewed. */
@@ -10,6 +11,6 @@
 #include "journal/journal.h"
 
 /* 0 and how many keys were dropped; journal_commit's errors, -EUCLEAN. Blocks. The lock is not held. */
-int journal_drop_clean(struct journal *j, uint64_t trim, uint64_t *dropped);
+int journal_drop_clean(struct journal *j, uint64_t applied, uint64_t *dropped);
 
 #endif

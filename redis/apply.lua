@@ -303,7 +303,12 @@ end
 if tdec and grown[tdec] then
   tl = tl + grown[tdec][1]; ts = ts + grown[tdec][2]; grown[tdec] = nil
 end
+-- what was summed up for these directories before is part of the value that is set last
+if tdec and statof[tdec] then
+  tl = tl + statof[tdec][2]; ts = ts + statof[tdec][3]; tn = tn + statof[tdec][4]
+end
 for dec, g in pairs(grown) do
+  if statof[dec] then g = {g[1] + statof[dec][2], g[2] + statof[dec][3]} end
   local a, b = call('HGET', L, dec), call('HGET', S, dec)
   if b then
     a, b = int(a), int(b)
