@@ -41,7 +41,7 @@ struct volume {
 	struct uploader *uploader;
 	struct keeper *keeper;
 	struct redis_loader *loader;
-	struct replayer *replayer;
+	struct replayer *replayer; /* changed under lock: the keeper and the journal look at it from the start to the end */
 	pthread_mutex_t lock;
 	bool fenced;		 /* under lock */
 	struct staged_look look; /* under lock */

@@ -204,10 +204,14 @@ int volume_replay_start(struct volume *v, struct errmsg *e)
 		.ops = {.upload = ops_upload, .delete_slice = ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
 			.on_applied = ops_applied},
 		.ctx = v};
-	int rc = replayer_new(&rc_cfg, &v->replayer, e);
+	struct replayer *r = NULL;
+	int rc = replayer_new(&rc_cfg, &r, e);
 
+	pthread_mutex_lock(&v->lock); /* the keeper runs already, and asks for it */
+	v->replayer = r;
+	pthread_mutex_unlock(&v->lock);
 	if (!rc)
-		rc = replayer_start(v->replayer);
+		rc = replayer_start(r);
 	if (rc && !e->text[0])
 		errmsg_set(e, rc, "cannot start replay: %s", strerror(-rc));
 	return rc;
@@ -221,14 +225,21 @@ void volume_replay_stop(struct volume *v)
 
 void volume_replay_free(struct volume *v)
 {
-	replayer_free(v->replayer);
+	struct replayer *r;
+
+	pthread_mutex_lock(&v->lock); /* the keeper still runs */
+	r = v->replayer;
 	v->replayer = NULL;
+	pthread_mutex_unlock(&v->lock);
+	replayer_free(r);
 }
 
 void volume_kick(struct volume *v)
 {
+	pthread_mutex_lock(&v->lock);
 	if (v->replayer)
 		replayer_kick(v->replayer);
+	pthread_mutex_unlock(&v->lock);
 }
 
 void volume_replay_position(void *ctx, const struct rds_position *pos)
@@ -236,8 +247,8 @@ void volume_replay_position(void *ctx, const struct rds_position *pos)
 	struct volume *v = ctx;
 
 	/* Another position than the one we know of makes replay look by itself; it only has to wake up. */
-	if (v->replayer && pos->seq != journal_mark(v->journal, WM_APPLIED))
-		replayer_kick(v->replayer);
+	if (pos->seq != journal_mark(v->journal, WM_APPLIED))
+		volume_kick(v);
 }
 
 void volume_replay_figures(struct volume *v, struct volume_figures *out)

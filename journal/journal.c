@@ -356,7 +356,8 @@ void journal_notify(struct journal *j)
 
 void journal_set_notify(struct journal *j, void (*fn)(void *arg), void *arg)
 {
-	j->notify_arg = arg;
+	if (fn) /* a call may be under way: it keeps its argument */
+		j->notify_arg = arg;
 	atomic_store(&j->notify, fn);
 }
 

@@ -121,7 +121,8 @@ void journal_when(struct journal *j, enum watermark w, uint64_t seq, void (*fn)(
 int journal_wait(struct journal *j, enum watermark w, uint64_t seq); /* blocking form */
 /* Highest sequence anybody demands of UPLOADED/APPLIED: what is below it is due now. */
 uint64_t journal_demand(const struct journal *j, enum watermark w);
-/* A callback after every advance of DURABLE, of a demand, or of failure (eventfd write or condition signal; must not block). */
+/* A callback after every advance of DURABLE, of a demand, or of failure (eventfd write or condition signal; must not block).
+ * Set it once; NULL takes it away, but a call may be under way until journal_close. */
 void journal_set_notify(struct journal *j, void (*fn)(void *arg), void *arg);
 /* Age of the oldest record that is not durable yet, in ms: `durable_lag`. */
 uint64_t journal_durable_lag_ms(const struct journal *j);

@@ -110,7 +110,6 @@ static int close_all(struct drain *d)
 
 	if (d->running) {
 		volume_cancel(d->volume);
-		journal_set_notify(d->journal, NULL, NULL);
 		volume_stop(d->volume);
 	}
 	if (d->attached)
