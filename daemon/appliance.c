@@ -124,23 +124,37 @@ static void source_staging(void *ctx, struct stats_text *t)
 }
 
 /* --- .config (spec 6.1); no CommPath: a stock mount would try to take the mount over --- */
+/* The volume's setting without its secrets; local-only: just a name. NULL without memory. */
+static json_t *format_json(const struct appliance *a)
+{
+	struct buf b;
+	json_t *o;
+
+	if (!a->volume)
+		return json_pack("{s:s}", "Name", a->name);
+	buf_init(&b, 0);
+	rds_setting_write(volume_setting(a->volume), true, &b);
+	o = json_loadb((const char *)b.data, b.err ? 0 : b.len, 0, NULL);
+	buf_fini(&b);
+	return o;
+}
+
 static int config_text(void *ctx, struct buf *out)
 {
 	struct appliance *a = ctx;
 	const struct mount_options *o = a->o;
-	const double forever = 1e18;
+	const json_int_t forever = 1000000000000000000;
 	struct volume_figures f = {0};
 
 	if (a->volume)
 		volume_figures(a->volume, &f);
-	json_t *root = json_pack("{s:{s:s,s:i,s:b,s:s}, s:{s:s}, s:{s:s,s:b,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s}",
-		"Meta", "MountPoint", a->mountpoint, "Sid", (int)f.sid, "ReadOnly", o->read_only, "Subdir", o->subdir ? o->subdir : "",
-		"Format", "Name", a->name,
-		"Chunk", "CacheDir", a->cache, "Writeback", o->writeback, "UploadDelay", (json_int_t)o->upload_delay_ns,
-		"BufferSize", (json_int_t)o->buffer_size,
-		"Version", JFS_VERSION, "Pid", (int)getpid(), "PPid", (int)getppid(), "AttrTimeout", (json_int_t)forever,
-		"EntryTimeout", (json_int_t)forever, "DirEntryTimeout", (json_int_t)forever, "Journal",
-		journal_cache_id(a->journal));
+	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s}",
+		"Meta", "MountPoint", a->mountpoint, "Sid", (json_int_t)f.sid, "ReadOnly", o->read_only, "Subdir",
+		o->subdir ? o->subdir : "", "Format", format_json(a), "Chunk", "CacheDir", a->cache, "Writeback", o->writeback,
+		"UploadDelay", (json_int_t)o->upload_delay_ns, "BufferSize", (json_int_t)o->buffer_size, "BlockSize",
+		a->volume ? (json_int_t)volume_setting(a->volume)->block_kib * 1024 : (json_int_t)4 << 20, "Version", JFS_VERSION,
+		"Pid", (int)getpid(), "PPid", (int)getppid(), "AttrTimeout", forever, "EntryTimeout", forever, "DirEntryTimeout",
+		forever, "Journal", journal_cache_id(a->journal), "Replay", f.replay_state);
 	char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 
 	json_decref(root);
