@@ -384,7 +384,10 @@ static void keeper_setting(void *ctx, const struct rds_setting *s)
 
 static uint64_t keeper_backlog(void *ctx)
 {
-	return volume_backlog(ctx);
+	struct staged_look look;
+
+	volume_only_here(ctx, &look);
+	return look.ops;
 }
 
 static int feed_inodes(void *ctx)
@@ -538,6 +541,8 @@ void volume_detach(struct volume *v)
 
 void volume_figures(struct volume *v, struct volume_figures *out)
 {
+	struct staged_look look;
+
 	memset(out, 0, sizeof(*out));
 	out->offline = v->offline;
 	pthread_mutex_lock(&v->lock);
@@ -547,7 +552,10 @@ void volume_figures(struct volume *v, struct volume_figures *out)
 	out->sid = v->sid;
 	out->applied = journal_mark(v->journal, WM_APPLIED);
 	out->committed = journal_mark(v->journal, WM_COMMITTED);
-	out->backlog_ops = volume_backlog(v);
+	volume_only_here(v, &look);
+	out->backlog_ops = look.ops;
+	out->pending_blocks = look.blocks;
+	out->pending_bytes = look.bytes;
 	out->staged_bytes = staging_bytes(journal_staging(v->journal));
 	if (v->keeper)
 		out->redis_silence_ms = keeper_silence_ms(v->keeper);

@@ -13,9 +13,9 @@
 
 struct replayer;
 
-/* The last look at what S3 has not confirmed (volume_replay.c). */
+/* The last look at what only this journal has: operations above APPLIED; written bytes above UPLOADED, as blocks to be. */
 struct staged_look {
-	uint64_t uploaded, committed, blocks, bytes, at_ms, took_ms;
+	uint64_t applied, uploaded, committed, ops, blocks, bytes, at_ms, took_ms;
 };
 
 struct volume {
@@ -58,7 +58,8 @@ int volume_file_find(struct volume *v, struct errmsg *e);
 int volume_read_position(struct volume *v, struct journal *j, bool *own_history);
 int volume_set_position(struct volume *v, struct journal *j, const struct rds_position *pos);
 int volume_sum_deltas(struct journal *j, uint64_t from, int64_t *space, int64_t *inodes);
-uint64_t volume_backlog(struct volume *v);
+/* A figure for people: may be a second old. Blocks for a flush. */
+void volume_only_here(struct volume *v, struct staged_look *out);
 int volume_replay_start(struct volume *v, struct errmsg *e);
 void volume_replay_stop(struct volume *v);
 void volume_replay_position(void *ctx, const struct rds_position *pos);

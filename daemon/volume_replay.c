@@ -73,13 +73,6 @@ int volume_sum_deltas(struct journal *j, uint64_t from, int64_t *space, int64_t 
 	return rc;
 }
 
-uint64_t volume_backlog(struct volume *v)
-{
-	uint64_t applied = journal_mark(v->journal, WM_APPLIED), committed = journal_mark(v->journal, WM_COMMITTED);
-
-	return committed > applied ? committed - applied : 0;
-}
-
 static int count_record(void *arg, uint64_t seq, const void *rec, size_t len)
 {
 	(void)seq;
@@ -100,24 +93,24 @@ uint64_t volume_backlog_exact(struct volume *v, uint64_t applied)
 	return n;
 }
 
-/* --- what S3 has not confirmed --- */
+/* --- what is only here --- */
 
-struct unconfirmed {
-	uint64_t blocks, bytes;
+struct only_here {
+	uint64_t uploaded, ops, blocks, bytes;
 	uint32_t block_size;
 };
 
-static int add_unconfirmed(void *arg, uint64_t seq, const void *rec, size_t len)
+static int add_only_here(void *arg, uint64_t seq, const void *rec, size_t len)
 {
-	struct unconfirmed *u = arg;
+	struct only_here *u = arg;
 	struct rec_header h;
 	struct rec_reader it;
 	struct rec_item item;
 	struct extent_val v;
 	int rc = rec_open(rec, len, &h, &it);
 
-	(void)seq;
-	while (!rc && (rc = rec_next(&it, &item)) == 1) {
+	u->ops++;
+	while (!rc && seq > u->uploaded && (rc = rec_next(&it, &item)) == 1) {
 		rc = 0;
 		if (item.kind != IT_PUT || !(item.flags & IF_NEW) || item.klen == 0 || item.key[0] != T_EXTENT ||
 			extent_val_decode(item.val, item.vlen, &v) || v.kind != EXT_STAGED)
@@ -128,32 +121,29 @@ static int add_unconfirmed(void *arg, uint64_t seq, const void *rec, size_t len)
 	return rc;
 }
 
-/* Everything written above UPLOADED, as blocks to be; looked at again when something moved, at most once a second: the log
- * may be long. */
-static void unconfirmed(struct volume *v, struct volume_figures *out)
+void volume_only_here(struct volume *v, struct staged_look *out)
 {
-	uint64_t uploaded = journal_mark(v->journal, WM_UPLOADED), committed = journal_mark(v->journal, WM_COMMITTED);
-	struct unconfirmed u = {.block_size = v->format.block_size};
+	uint64_t applied = journal_mark(v->journal, WM_APPLIED), committed = journal_mark(v->journal, WM_COMMITTED);
+	struct only_here u = {.uploaded = journal_mark(v->journal, WM_UPLOADED), .block_size = v->format.block_size};
+	uint64_t start = clock_mono_ms();
 
 	pthread_mutex_lock(&v->lock);
 	struct staged_look look = v->look;
 	pthread_mutex_unlock(&v->lock);
-	bool moved = look.uploaded != uploaded || look.committed != committed;
-	if (moved && (look.at_ms == 0 || clock_mono_ms() - look.at_ms >= 1000 || look.blocks == 0 || look.took_ms < 20)) {
-		uint64_t start = clock_mono_ms();
-
+	bool moved = look.uploaded != u.uploaded || look.applied != applied || look.committed != committed;
+	/* The log may be long: what takes time is looked up at most once a second. */
+	if (moved && (look.took_ms < 20 || start - look.at_ms >= 1000)) {
 		/* What is not durable yet is asked to be: a reader of the figure wants to know of what it has just written. */
 		if (journal_wait(v->journal, WM_DURABLE, committed) == 0 &&
-			journal_log_scan(v->journal, uploaded, journal_mark(v->journal, WM_DURABLE), add_unconfirmed, &u) == 0) {
-			look = (struct staged_look){.uploaded = uploaded, .committed = committed, .blocks = u.blocks,
-				.bytes = u.bytes, .at_ms = clock_mono_ms(), .took_ms = clock_mono_ms() - start};
+			journal_log_scan(v->journal, applied, journal_mark(v->journal, WM_DURABLE), add_only_here, &u) == 0) {
+			look = (struct staged_look){.uploaded = u.uploaded, .applied = applied, .committed = committed, .ops = u.ops,
+				.blocks = u.blocks, .bytes = u.bytes, .at_ms = clock_mono_ms(), .took_ms = clock_mono_ms() - start};
 			pthread_mutex_lock(&v->lock);
 			v->look = look;
 			pthread_mutex_unlock(&v->lock);
 		}
 	}
-	out->pending_blocks = look.blocks;
-	out->pending_bytes = look.bytes;
+	*out = look;
 }
 
 static int ops_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
@@ -256,7 +246,6 @@ void volume_replay_figures(struct volume *v, struct volume_figures *out)
 	static const char *const names[] = {"running", "waiting", "stopped", "fenced"};
 	struct replayer_status st;
 
-	unconfirmed(v, out);
 	if (!v->replayer)
 		return;
 	replayer_status(v->replayer, &st);
