@@ -239,6 +239,9 @@ static int uploads_note(struct replayer *r)
 		memmove(r->lagging.v, r->lagging.v + 1, --r->lagging.n * sizeof(*r->lagging.v));
 		win_free(win);
 	}
+	/* A window without slices may have been applied while others were lagging. */
+	if (!r->lagging.n && r->applied > r->uploaded && !r->rewound)
+		err = uploaded_commit(r, r->applied);
 	for (size_t i = 0; i < r->wins.n && r->wins.v[i]->uploaded && !r->lagging.n && !err; i++) {
 		struct win *win = r->wins.v[i];
 
@@ -516,6 +519,7 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 {
 	struct replayer *r = calloc(1, sizeof(*r));
 	struct trim_point *t;
+	uint64_t seq;
 	int err;
 
 	*out = NULL;
@@ -535,6 +539,12 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 	err = r->wake_fd < 0 ? -errno : r->line ? state_load(r) : -ENOMEM;
 	if (!err)
 		err = known_load(r);
+	/* A position that no recorded window ends at, and that trim has not passed: a new history began there. */
+	if (!err && !known_at(r, r->acked.seq, r->acked.chain) && r->acked.seq > r->trim &&
+		(r->history.seq != r->acked.seq || strcmp(r->history.chain, r->acked.chain) != 0)) {
+		r->history = r->acked;
+		err = commit_record(r, OP_META, fill_history, NULL, &seq);
+	}
 	t = err ? NULL : vec_push(&r->trim_queue);
 	if (!err && !t)
 		err = -ENOMEM;

@@ -116,7 +116,7 @@ struct world {
 	struct rds_url url;
 	uint64_t next_slice, delay_ms, retention_ms;
 	bool eager;
-	pthread_mutex_t lock;
+	pthread_mutex_t lock, r_lock; /* r_lock: r, for the journal's notification */
 	atomic_int deleted, hold_uploads;
 	void (*held_done[8])(void *arg, int err);
 	void *held_arg[8];
@@ -188,7 +188,19 @@ static int up_slice(void *ctx, uint64_t *id)
 
 static void up_notify(void *arg)
 {
-	replayer_kick(arg);
+	struct world *w = arg;
+
+	pthread_mutex_lock(&w->r_lock);
+	if (w->r)
+		replayer_kick(w->r);
+	pthread_mutex_unlock(&w->r_lock);
+}
+
+static void replayer_set(struct world *w, struct replayer *r)
+{
+	pthread_mutex_lock(&w->r_lock);
+	w->r = r;
+	pthread_mutex_unlock(&w->r_lock);
 }
 
 static void journal_up(struct world *w, bool fresh)
@@ -202,6 +214,7 @@ static void journal_up(struct world *w, bool fresh)
 		fprintf(stderr, "%s\n", e.text);
 		exit(1);
 	}
+	journal_set_notify(w->j, up_notify, w);
 	if (fresh) {
 		uint8_t pos[16 + RDS_CHAIN_LEN] = { 0 };
 		struct jkey k;
@@ -223,23 +236,25 @@ static void replayer_up(struct world *w)
 		.retention_ms = w->retention_ms, .eager = w->eager,
 		.ops = { .upload = up_upload, .delete_slice = up_delete, .next_slice = up_slice }, .ctx = w };
 	struct errmsg e = { "" };
+	struct replayer *r;
 
-	if (replayer_new(&cfg, &w->r, &e) != 0) {
+	if (replayer_new(&cfg, &r, &e) != 0) {
 		fprintf(stderr, "%s\n", e.text);
 		exit(1);
 	}
-	journal_set_notify(w->j, up_notify, w->r);
+	replayer_set(w, r);
 	REQUIRE(replayer_start(w->r) == 0);
 }
 
 static void replayer_down(struct world *w)
 {
-	journal_set_notify(w->j, NULL, NULL);
-	replayer_stop(w->r);
+	struct replayer *r = w->r;
+
+	replayer_set(w, NULL);
+	replayer_stop(r);
 	while (w->held)
 		w->held--, w->held_done[w->held](w->held_arg[w->held], -ECANCELED);
-	replayer_free(w->r);
-	w->r = NULL;
+	replayer_free(r);
 }
 
 static void redis_fresh(struct world *w)
@@ -264,6 +279,7 @@ static struct world *world_new(bool trash, uint64_t seed)
 	REQUIRE(w && (w->m = malloc(sizeof(*w->m))) && (w->st = calloc(1, sizeof(*w->st))) && (w->js = calloc(M_HIST, 8)));
 	m_init(w->m, trash, seed);
 	pthread_mutex_init(&w->lock, NULL);
+	pthread_mutex_init(&w->r_lock, NULL);
 	strcpy(w->dir, "/tmp/jfs-replayer-XXXXXX");
 	REQUIRE(mkdtemp(w->dir));
 	snprintf(w->cache, sizeof(w->cache), "%s/cache", w->dir);
@@ -309,6 +325,7 @@ static void world_free(struct world *w)
 	free(w->st);
 	free(w->js);
 	pthread_mutex_destroy(&w->lock);
+	pthread_mutex_destroy(&w->r_lock);
 	free(w);
 }
 
