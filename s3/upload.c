@@ -416,15 +416,10 @@ static void report_finished(struct uploader *up)
 	}
 }
 
-/* Everything that has not ended yet ends as cancelled [locked]. */
+/* Everything that has not ended yet ends as cancelled [locked]. The queue first: a slice in it is linked by `next`, and
+ * the last block to end is what puts it on the finished list by the same link. */
 static void cancel_all(struct uploader *up)
 {
-	while (up->retry) {
-		struct block_job *b = up->retry;
-
-		up->retry = b->next;
-		block_finish(up, b, -ECANCELED);
-	}
 	while (up->queue) {
 		struct slice_job *s = up->queue;
 
@@ -436,6 +431,12 @@ static void cancel_all(struct uploader *up)
 		}
 	}
 	up->queue_tail = &up->queue;
+	while (up->retry) {
+		struct block_job *b = up->retry;
+
+		up->retry = b->next;
+		block_finish(up, b, -ECANCELED);
+	}
 }
 
 static void *upload_main(void *arg)

@@ -239,10 +239,36 @@ static void outage(void)
 	teardown(&v);
 }
 
+/* Closed while a block waits to be sent again, and more of its slice, and other slices, have not been sent at all. */
+static void closed_between_retries(void)
+{
+	struct env v;
+	struct waiter w = WAITER;
+	struct slice_piece piece = {.kind = PIECE_ZERO, .len = 50 * BS};
+	struct slice_plan p[2] = {{.id = 3, .size = 50 * BS, .n = 1, .pieces = &piece}, {.id = 4, .size = 50 * BS, .n = 1, .pieces = &piece}};
+	struct uploader_stats us;
+	char cmd[400];
+
+	setup(&v, COMPRESS_NONE);
+	snprintf(cmd, sizeof(cmd), "mkdir -p %s && touch %svol", v.bucket, v.bucket);
+	REQUIRE(system(cmd) == 0);
+	REQUIRE(uploader_submit(v.up, p, 2, batch_done, &w) == 0);
+	REQUIRE(uploader_submit(v.up, p, 1, batch_done, &w) == 0);
+	do
+		uploader_stats(v.up, &us);
+	while (us.errors == 0);
+	uploader_free(v.up);
+	v.up = NULL;
+	CHECK_EQ(wait_done(&w, 2), -ECANCELED);
+	CHECK_EQ(w.done, 2);
+	teardown(&v);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
-		{"compose", compose}, {"damaged_run", damaged_run}, {"outage", outage}, {0}};
+		{"compose", compose}, {"damaged_run", damaged_run}, {"outage", outage},
+		{"closed_between_retries", closed_between_retries}, {0}};
 
 	return unit_main(argc, argv, tests);
 }
