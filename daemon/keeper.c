@@ -128,7 +128,7 @@ static int refill(struct keeper *k, struct id_pool *pool, const char *counter, u
 
 	if (batch == 0 || ids_left(pool) >= low)
 		return 0;
-	rc = lease_alloc_ids(k->conn, k->cfg.epoch, counter, batch, &first, e);
+	rc = lease_alloc_ids(k->conn, k->cfg.epoch, counter, batch, ids_end(pool) ? ids_end(pool) - 1 : 0, &first, e);
 	if (rc == -EKEYREVOKED)
 		return 0; /* the next beat says why */
 	if (!rc && pool == k->cfg.inodes && first == JFS_ROOT_INODE) /* the counter's first number is the root's (spec 2.12) */

@@ -43,20 +43,24 @@ static const char beat_lua[] =
 	"local epoch = tonumber(f[1] or '') or 0\n"
 	"local mine = tonumber(ARGV[2])\n"
 	"local function answer(s) return {s, f[1] or '0', f[3] or '0', f[4] or ''} end\n"
-	"if epoch > mine then return answer('FENCED') end\n"
-	"if epoch < mine then\n"
-	"  if f[1] == false then return answer('REFUSED') end\n"
-	"  if not (f[2] == ARGV[1] or (f[2] == ARGV[3] and f[1] == ARGV[4])) then return answer('REFUSED') end\n"
-	"  redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'holder', ARGV[1], 'host', ARGV[9], 'dir', ARGV[10], 'released', '0', 'seen', ARGV[7])\n"
+	"local function raise()\n" /* the tail that Redis lost may have held an allocation, and not the lease */
 	"  for i = 2, 3 do\n"
 	"    local have = tonumber(redis.call('GET', KEYS[i]) or '0') or 0\n"
 	"    local want = tonumber(ARGV[3 + i])\n"
 	"    if have < want then redis.call('INCRBY', KEYS[i], string.format('%.0f', want - have)) end\n"
 	"  end\n"
+	"end\n"
+	"if epoch > mine then return answer('FENCED') end\n"
+	"if epoch < mine then\n"
+	"  if f[1] == false then return answer('REFUSED') end\n"
+	"  if not (f[2] == ARGV[1] or (f[2] == ARGV[3] and f[1] == ARGV[4])) then return answer('REFUSED') end\n"
+	"  redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'holder', ARGV[1], 'host', ARGV[9], 'dir', ARGV[10], 'released', '0', 'seen', ARGV[7])\n"
+	"  raise()\n"
 	"  f[1] = ARGV[2]\n"
 	"  return answer('HEALED')\n"
 	"end\n"
 	"if f[2] ~= ARGV[1] then return answer('FENCED') end\n"
+	"raise()\n"
 	"redis.call('HSET', KEYS[1], 'seen', ARGV[7], 'backlog', ARGV[8])\n"
 	"return answer('OK')\n";
 
@@ -66,9 +70,11 @@ static const char release_lua[] =
 	"redis.call('HSET', KEYS[1], 'released', ARGV[2], 'backlog', ARGV[3], 'seen', ARGV[4])\n"
 	"return 1\n";
 
-/* KEYS: zjfs counter. ARGV: epoch n */
+/* KEYS: zjfs counter. ARGV: epoch n least. What was given to us before lies at or below least. */
 static const char alloc_lua[] =
 	"if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return false end\n"
+	"local have, least = tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[3])\n"
+	"if have and have < least then redis.call('INCRBY', KEYS[2], string.format('%.0f', least - have)) end\n"
 	"return string.format('%.0f', redis.call('INCRBY', KEYS[2], ARGV[2]))\n";
 
 struct call {
@@ -320,7 +326,8 @@ int lease_read(struct rds_conn *c, struct lease_state *st, bool *released, struc
 	return rc;
 }
 
-int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uint64_t n, uint64_t *first, struct errmsg *e)
+int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uint64_t n, uint64_t least, uint64_t *first,
+	struct errmsg *e)
 {
 	struct redisReply *r = NULL;
 	struct call a = {0};
@@ -331,6 +338,7 @@ int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uin
 	call_str(&a, counter);
 	call_num(&a, (int64_t)epoch);
 	call_num(&a, (int64_t)n);
+	call_num(&a, (int64_t)least);
 	rc = run_script(c, alloc_lua, 2, &a, &r, e);
 	if (!rc && r->type == REDIS_REPLY_NIL)
 		rc = errmsg_set(e, -EKEYREVOKED, "another mount took the volume over");

@@ -76,7 +76,7 @@ struct lease_beat_arg {
 	const struct lease_id *id;
 	uint64_t epoch, replaced_epoch;
 	const char *replaced_holder;
-	uint64_t inode_end, slice_end; /* ends of our id ranges: counters are raised to them when Redis forgot */
+	uint64_t inode_end, slice_end; /* ends of our id ranges: lower counters are raised to them */
 	uint64_t backlog;
 };
 /* Renews `seen`; heals a lower epoch; returns Redis's position in any case. */
@@ -86,9 +86,11 @@ int lease_release(struct rds_conn *c, uint64_t epoch, bool drained, uint64_t bac
 /* Reads what is there (status). -ENOENT: no lease has ever been taken. */
 int lease_read(struct rds_conn *c, struct lease_state *st, bool *released, struct errmsg *e);
 
-/* Takes `n` ids of counter "nextinode" or "nextchunk" under the token: the caller owns [*first, *first + n).
+/* Takes `n` ids of counter "nextinode" or "nextchunk" under the token: the caller owns [*first, *first + n), which lies above
+ * `least`, the highest id that we were ever given: a Redis that lost its last second may have forgotten that it gave it.
  * -EKEYREVOKED when the epoch is not ours. */
-int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uint64_t n, uint64_t *first, struct errmsg *e);
+int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uint64_t n, uint64_t least, uint64_t *first,
+	struct errmsg *e);
 /* usedSpace and totalInodes with the position they belong to. */
 int lease_counters(struct rds_conn *c, int64_t *space, int64_t *inodes, struct rds_position *pos, struct errmsg *e);
 /* Parses the answer of HMGET zjfs epoch seq chain; 0 or -EUCLEAN. Missing fields are 0 and "". */

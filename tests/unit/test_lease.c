@@ -121,6 +121,13 @@ static void heartbeats(void)
 	rds_reply_free(r);
 	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
 	CHECK(beat == BEAT_OK);
+	/* the epoch was kept, a later allocation was not */
+	REQUIRE(rds_cmd(c, NULL, &e, "MSET nextinode 7 nextchunk 60") == 0);
+	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
+	CHECK(beat == BEAT_OK);
+	REQUIRE(rds_cmd(c, &r, &e, "MGET nextinode nextchunk") == 0);
+	CHECK(r->elements == 2 && strcmp(r->element[0]->str, "1000") == 0 && strcmp(r->element[1]->str, "60") == 0);
+	rds_reply_free(r);
 	/* a lower epoch of somebody we never knew: refuse */
 	REQUIRE(rds_cmd(c, NULL, &e, "HSET zjfs epoch 1 holder stranger") == 0);
 	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
@@ -132,7 +139,7 @@ static void heartbeats(void)
 	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
 	CHECK(beat == BEAT_FENCED);
 	uint64_t first;
-	CHECK_EQ(lease_alloc_ids(c, 2, "nextinode", 10, &first, &e), -EKEYREVOKED);
+	CHECK_EQ(lease_alloc_ids(c, 2, "nextinode", 10, 0, &first, &e), -EKEYREVOKED);
 	CHECK_EQ(lease_release(c, 2, true, 0, &e), 0);
 	bool released;
 	REQUIRE(lease_read(c, &st, &released, &e) == 0);
@@ -149,10 +156,13 @@ static void ids(void)
 	uint64_t first;
 
 	REQUIRE(lease_acquire(c, &a, &st, &e) == 0);
-	CHECK(lease_alloc_ids(c, 1, "nextinode", 1024, &first, &e) == 0 && first == 1);
-	CHECK(lease_alloc_ids(c, 1, "nextinode", 10, &first, &e) == 0 && first == 1025);
+	CHECK(lease_alloc_ids(c, 1, "nextinode", 1024, 0, &first, &e) == 0 && first == 1);
+	CHECK(lease_alloc_ids(c, 1, "nextinode", 10, 1024, &first, &e) == 0 && first == 1025);
+	/* Redis lost its last second: what it gave away is not given again */
+	REQUIRE(rds_cmd(c, NULL, &e, "SET nextinode 1024") == 0);
+	CHECK(lease_alloc_ids(c, 1, "nextinode", 10, 1034, &first, &e) == 0 && first == 1035);
 	REQUIRE(rds_cmd(c, NULL, &e, "SET nextchunk rubbish") == 0);
-	CHECK(lease_alloc_ids(c, 1, "nextchunk", 10, &first, &e) != 0);
+	CHECK(lease_alloc_ids(c, 1, "nextchunk", 10, 0, &first, &e) != 0);
 	int64_t space, inodes;
 	struct rds_position pos;
 	REQUIRE(rds_cmd(c, NULL, &e, "MSET usedSpace 8192 totalInodes 2") == 0);
