@@ -499,7 +499,7 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 
 	if (a->volume) {
 		sc.meta_waits = volume_url(a->volume)->mode == RDS_SYNC;
-		sc.data_waits = !o->writeback;
+		sc.data_waits = !o->writeback && !o->read_only;
 		sc.barrier = barrier;
 	}
 

@@ -140,6 +140,9 @@ struct fs_piece {
 	uint32_t slice_size, slice_off;
 };
 int fs_map(struct fs *fs, uint64_t ino, uint64_t off, uint64_t len, struct fs_piece *pieces, int max, uint64_t *file_len, struct fs_need *need);
+/* May the file hold staged bytes that were written behind `uploaded`? Looks at a bounded number of extents; behind that
+ * it may. 0, -EIO, -EUCLEAN. */
+int fs_unconfirmed(struct fs *fs, uint64_t ino, uint64_t uploaded, bool *unconfirmed);
 /* SEEK_DATA / SEEK_HOLE. */
 int fs_seek(struct fs *fs, uint64_t ino, uint64_t off, bool hole, uint64_t *out, struct fs_need *need);
 /* relatime: called after a read or readdir; commits a record only when due. */

@@ -302,6 +302,34 @@ static int spans_chunk(struct spans *s, uint32_t chunk, uint32_t pos, uint32_t e
 	return rc;
 }
 
+int fs_unconfirmed(struct fs *fs, uint64_t ino, uint64_t uploaded, bool *unconfirmed)
+{
+	const uint8_t *key, *val;
+	struct view_iter *it;
+	struct extent_val e;
+	unsigned looked = 0;
+	size_t klen, vlen;
+	struct jkey k;
+	uint32_t chunk;
+	int rc;
+
+	*unconfirmed = false;
+	key_extent(&k, ino, 0, 0);
+	journal_lock(fs->j);
+	it = view_seek(fs->j, &k, 9);
+	rc = it ? 1 : -EIO;
+	while (rc > 0 && !*unconfirmed && (rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
+		if (extent_parse(key, klen, val, vlen, &chunk, &e))
+			rc = -EUCLEAN;
+		else
+			*unconfirmed = (e.kind == EXT_STAGED && e.born > uploaded) || ++looked == FS_RECORD_KEYS;
+	}
+	if (it)
+		view_end(it);
+	journal_unlock(fs->j);
+	return rc < 0 ? rc : 0;
+}
+
 int fs_spans(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t off, uint64_t end, struct extent_val *out,
 	int max, struct fs_need *need)
 {

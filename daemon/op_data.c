@@ -173,19 +173,37 @@ static void op_read(fuse_req_t q, fuse_ino_t ino, size_t size, off_t off, struct
 
 /* --- flush and fsync --- */
 
-/* Waits for the last record that changed the inode. An inode that is not held any more has nothing outstanding. */
+/* Waits for the last record that changed the inode. An inode that is not held any more has nothing outstanding. Where data
+ * waits for S3, a file without data to wait for does not: what a reader, or a chmod, left is metadata. */
 static int sync_run(struct req *r)
 {
+	struct session *s = r->s;
+	uint64_t uploaded = journal_mark(s->journal, WM_UPLOADED);
+	bool data = false;
 	struct fs_attr a;
-	int rc = fs_getattr(r->s->fs, r->ino, &a, &r->need);
+	int rc = fs_getattr(s->fs, r->ino, &a, &r->need);
 
 	if (rc == FS_NEED)
 		return 0;
+	if (!rc && s->cfg.data_waits && a.seq > uploaded)
+		rc = fs_unconfirmed(s->fs, r->ino, uploaded, &data);
 	if (rc)
 		return rc;
 	r->seq = a.seq;
-	r->hold = r->s->cfg.data_waits ? WM_UPLOADED : WM_DURABLE;
+	r->hold = data ? WM_UPLOADED : WM_DURABLE;
 	return 0;
+}
+
+/* close(): nothing but data. */
+static int flush_run(struct req *r)
+{
+	int rc = sync_run(r);
+
+	if (!rc && r->hold == WM_DURABLE) {
+		r->hold = -1;
+		r->seq = 0;
+	}
+	return rc;
 }
 
 static const struct op fsync_op = { SO_FSYNC, sync_run, send_ok, false };
@@ -226,7 +244,7 @@ static void op_fsyncdir(fuse_req_t q, fuse_ino_t ino, int datasync, struct fuse_
 	req_start(&r);
 }
 
-static const struct op flush_op = { SO_FLUSH, sync_run, send_ok, false };
+static const struct op flush_op = { SO_FLUSH, flush_run, send_ok, false };
 
 /* Only without --writeback, where close() waits for S3; else the kernel has learnt that there is no FLUSH. */
 static void op_flush(fuse_req_t q, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -580,6 +580,36 @@ static void append_is_one_record(void)
 	fk_fini(&f);
 }
 
+/* What a close() without --writeback waits for: bytes that S3 may not have, and nothing else. */
+static void unconfirmed_is_data(void)
+{
+	uint64_t ino, other, seq, done;
+	bool data = true;
+	struct fk f;
+
+	fk_init(&f);
+	ino = fk_file(&f, 1, "a");
+	other = fk_file(&f, 1, "b");
+	CHECK_EQ(fs_unconfirmed(f.fs, ino, 0, &data), 0);
+	CHECK(!data);
+	REQUIRE(fk_write(&f, ino, 0, "12345", 5) == 0);
+	seq = fk_mark(&f);
+	CHECK_EQ(fs_unconfirmed(f.fs, ino, seq - 1, &data), 0);
+	CHECK(data);
+	CHECK_EQ(fs_unconfirmed(f.fs, ino, seq, &data), 0);
+	CHECK(!data);
+	/* metadata behind it, and the data of others, are nobody's wait */
+	REQUIRE(fk_truncate(&f, ino, 3) == 0 && fk_write(&f, other, 0, "1", 1) == 0);
+	CHECK_EQ(fs_unconfirmed(f.fs, ino, fk_mark(&f) - 1, &data), 0);
+	CHECK(!data);
+	for (uint64_t i = 0; i < 1100; i++)
+		REQUIRE(fk_write(&f, ino, i * 10, "1", 1) == 0);
+	done = fk_mark(&f);
+	CHECK_EQ(fs_unconfirmed(f.fs, ino, done, &data), 0);
+	CHECK(data); /* too many to look at */
+	fk_fini(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
@@ -591,6 +621,7 @@ int main(int argc, char **argv)
 		{ "append_is_one_record", append_is_one_record },
 		{ "fallocate_modes", fallocate_modes },
 		{ "copy_errors", copy_errors },
+		{ "unconfirmed_is_data", unconfirmed_is_data },
 		{ "relatime", relatime },
 		{ "statfs_figures", statfs_figures },
 		{ "xattrs", xattrs },
