@@ -348,8 +348,10 @@ static int attach_volume(struct appliance *a, struct errmsg *e)
 	const char *uuid = volume_setting(a->volume)->uuid;
 	int r = open_journal(a, uuid, e);
 
-	if (r == 0)
-		r = volume_attach(a->volume, a->journal, a->cache, e);
+	/* Only volume_attach's verdict: a journal that does not open, above all another volume's, is not ours to delete. */
+	if (r)
+		return r;
+	r = volume_attach(a->volume, a->journal, a->cache, e);
 	if (r != -ESTALE)
 		return r;
 	log_info("event=journal_reset cache=\"%s\" why=\"%s\"", a->cache, e->text);

@@ -27,13 +27,13 @@ static int dirent_give(struct reading *r, struct fs_dirent *d)
 
 	if (r->want_attr) {
 		rc = fs_inode(r->fs, d->ino, &v, r->need);
-		if (rc > 0)
-			return r->given ? READ_STOP : READ_NEED;
 		if (rc == -ENOENT)
 			return READ_GO; /* its record is gone: an entry that replay is about to lose */
-		if (rc)
+		if (rc < 0)
 			return rc;
-		fs_fill(&d->attr, d->ino, &v);
+		/* Not here: given without attributes, so that one damaged record does not hide a whole directory. */
+		if (rc == 0)
+			fs_fill(&d->attr, d->ino, &v);
 	}
 	if (r->fn(r->arg, d))
 		return READ_STOP;

@@ -87,7 +87,9 @@ static int entry_insert(struct fs_op *op, uint64_t dir, const struct fs_loaded_e
 	} else if (fs_dentry(op->fs, dir, (const char *)e->name, e->name_len, &type, &ino) || ino != e->ino) {
 		return 0; /* removed or replaced here: its inode is none of ours to bring back */
 	}
-	return inode_insert(op, e->ino, e->type, e->record, e->record_len);
+	rc = inode_insert(op, e->ino, e->type, e->record, e->record_len);
+	/* A damaged record costs that file only: it is asked for, and told, again when somebody wants it. */
+	return rc == -EUCLEAN ? 0 : rc;
 }
 
 /* Commits entries from *at on, at most `step`; complete with the last. 0, -errno, FS_ROOM. [locked] */

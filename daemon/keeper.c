@@ -149,12 +149,13 @@ static int round_trip(struct keeper *k, bool full, struct errmsg *e)
 {
 	int rc = connect_redis(k, e);
 
+	/* The setting first: a volume that was destroyed has no lease either, and that is not another mount's doing. */
+	if (!rc && full)
+		rc = reload_setting(k, e);
 	if (!rc && full)
 		rc = beat(k, e);
 	if (!rc && full)
 		rc = renew_session(k, e);
-	if (!rc && full)
-		rc = reload_setting(k, e);
 	if (!rc)
 		rc = refill(k, k->cfg.inodes, RDS_NEXT_INODE, k->cfg.url->inode_batch, e);
 	if (!rc)

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "redis/url.h"
+
 #define MIB (1ull << 20)
 #define SECOND 1000000000ull
 #define AT(member) offsetof(struct mount_options, member)
@@ -150,6 +152,16 @@ static int choose(const struct choice *c, const char *value, struct errmsg *e)
 		c->third ? ", " : " or ", c->second, c->third ? " or " : "", c->third ? c->third : "");
 }
 
+/* A malformed address is a usage error: it is told before anything else is tried. */
+static int check_url(const char *text, struct errmsg *e)
+{
+	struct rds_url url;
+	int r = rds_url_parse(text, &url, e);
+
+	explicit_bzero(&url, sizeof(url));
+	return r;
+}
+
 static int decide(struct mount_options *o, struct errmsg *e)
 {
 	static const struct choice durability = { "durability", "interval", "strict", NULL };
@@ -207,7 +219,8 @@ int mount_options_parse(struct mount_options *o, int argc, char **argv, struct e
 		return r;
 	o->meta_url = o->args.args[0];
 	o->mountpoint = o->args.args[1];
-	return decide(o, e);
+	r = decide(o, e);
+	return r || o->local_only ? r : check_url(o->meta_url, e);
 }
 
 void mount_options_fini(struct mount_options *o)

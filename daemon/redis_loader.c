@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "redis/keys.h"
 #include "redis/load.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -235,6 +236,39 @@ static bool passes(int rc)
 		rc == -ECONNREFUSED || rc == -EHOSTDOWN || rc == -ENOENT;
 }
 
+/* The key that was asked for. */
+static void name_key(const struct flight *f, char out[RDS_KEY_MAX])
+{
+	switch (f->kind) {
+	case NEED_DIR:
+		rds_key_dir(out, NULL, f->ino);
+		break;
+	case NEED_CHUNK:
+		rds_key_chunk(out, NULL, f->ino, f->chunk);
+		break;
+	case NEED_XATTR:
+		rds_key_xattr(out, NULL, f->ino);
+		break;
+	case NEED_SYMLINK:
+		rds_key_symlink(out, NULL, f->ino);
+		break;
+	default:
+		rds_key_inode(out, NULL, f->ino);
+	}
+}
+
+/* What arrived and cannot be: logged here, EIO for who asked. */
+static int told(const struct flight *f, int inserted)
+{
+	char key[RDS_KEY_MAX];
+
+	if (inserted != -EUCLEAN && inserted != -EBADMSG && inserted != -EIO && inserted != -EINVAL && inserted != -ERANGE)
+		return inserted;
+	name_key(f, key);
+	log_error("what=\"metadata in Redis is damaged\" key=%s inode=%llu err=%d", key, (unsigned long long)f->ino, inserted);
+	return -EIO;
+}
+
 static int fly(struct redis_loader *l, const struct flight *f)
 {
 	for (;;) {
@@ -253,7 +287,7 @@ static int fly(struct redis_loader *l, const struct flight *f)
 			rds_loaded_free(&a);
 			conn_give(l, c);
 			if (!rc && inserted != -ESTALE)
-				return inserted;
+				return told(f, inserted);
 		}
 		if (rc && !passes(rc)) {
 			log_error("what=\"cannot load metadata\" inode=%llu kind=%d err=%d detail=\"%s\"", (unsigned long long)f->ino,
@@ -374,6 +408,11 @@ int redis_loader_prime(struct redis_loader *l, uint64_t root)
 
 		if (rc == FS_NEED) {
 			q.rc = loader_load(l, &need);
+			/* What is damaged was told; it stays EIO for who looks there, and the rest is loaded. */
+			if (q.rc == -EIO && !is_cancelled(l)) {
+				q.rc = 0;
+				q.ino[at] = q.ino[--q.n];
+			}
 			continue;
 		}
 		if (rc < 0 && !q.rc)

@@ -128,8 +128,8 @@ static void reply(struct req *r, int err)
 
 	transport_set_route(r->route);
 	if (err) {
-		/* EAGAIN and friends of ours must not leak out; libfuse wants 0..1000. */
-		fuse_reply_err(r->q, err < 0 && err > -1000 ? -err : EIO);
+		/* EAGAIN and friends of ours must not leak out; libfuse wants 0..1000. Damage is told in the log. */
+		fuse_reply_err(r->q, err < 0 && err > -1000 && err != -EUCLEAN && err != -EBADMSG ? -err : EIO);
 		sent = -1;
 	} else {
 		sent = r->op->send(r);

@@ -24,6 +24,7 @@
 #include "journal/evict.h"
 #include "redis/format.h"
 #include "redis/keys.h"
+#include "redis/precheck.h"
 #include "redis/server.h"
 #include "redis/session.h"
 #include "util/clock.h"
@@ -94,6 +95,8 @@ int volume_connect(const struct volume_config *cfg, struct volume **out, struct 
 		rc = rds_setting_check(&v->setting, e);
 	if (!rc && !cfg->offline)
 		rc = check_quotas(v, e);
+	if (!rc && !cfg->offline)
+		rc = rds_precheck(v->conn, e);
 	if (!rc)
 		rc = block_format_of(&v->setting, &v->format, e);
 	if (!rc) {
@@ -463,7 +466,10 @@ static int iface_read(void *ctx, uint64_t id, uint32_t size, uint32_t off, uint3
 {
 	struct volume *v = ctx;
 
-	return reader_read(v->reader, id, size, off, buf, len);
+	int rc = reader_read(v->reader, id, size, off, buf, len);
+
+	/* What the store answers is no error of the file's user; the reader's log line says it. */
+	return rc && rc != -ENOENT && rc != -ENOMEM ? -EIO : rc;
 }
 
 static void iface_cancel(void *ctx)

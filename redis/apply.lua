@@ -3,7 +3,16 @@
 -- command could stumble over (wrong type, not a number) is read in the first half with a command of the same type.
 -- Answers: OK | GAP epoch seq chain | FENCED .. | FORGOT .. | NOKEY | EXISTS key | ENTRY key name found | LIST key
 --          | GONE inode | DEADREF field | BAD key why
-local A, call, floor, fmt, sub = ARGV, redis.call, math.floor, string.format, string.sub
+local A, floor, fmt, sub = ARGV, math.floor, string.format, string.sub
+-- While checking, a wrong type is told with its key.
+local function call(cmd, key, ...)
+  local r = redis.pcall(cmd, key, ...)
+  if type(r) == 'table' and r.err then
+    if string.find(r.err, 'WRONGTYPE', 1, true) then error('WRONGTYPE key ' .. key .. ' in Redis has the wrong type', 0) end
+    return redis.call(cmd, key, ...)
+  end
+  return r
+end
 local P, unsafe = A[1], A[13] == '1'
 local CS, MAX = 67108864, 4000
 local zero8, TRASHROOT = string.rep('\0', 8), '9223372032828243968'
@@ -360,6 +369,7 @@ if #sustain + #unsustain > 0 then call('SCARD', P .. 'session' .. SID) end
 if #delfiles > 0 then call('ZCARD', P .. 'delfiles') end
 
 -- ---- second half: write; nothing here can fail ------------------------------------------------------------------
+call = redis.call
 put('DEL', nil, gone)
 put('DEL', nil, dels)
 for i = set0, set0 + 2 * nset - 1, MAX do call('MSET', unpack(A, i, math.min(i + MAX - 1, set0 + 2 * nset - 1))) end

@@ -230,6 +230,32 @@ static int append_records(struct rds_conn *c, const struct rds_loaded *l, size_t
 	return rc;
 }
 
+/* MGET answers nil for a key of another type too: that is damage, not a missing record, and is given on as a record of no
+ * bytes. */
+static int tell_missing(struct rds_conn *c, struct rds_loaded *l, size_t from, struct errmsg *e)
+{
+	char key[RDS_KEY_MAX];
+	int rc = 0;
+
+	for (size_t i = from; i < l->n && !rc; i++) {
+		if (l->entries[i].record.p)
+			continue;
+		rds_key_inode(key, NULL, l->entries[i].ino);
+		rc = rds_append(c, "TYPE %s", key);
+	}
+	for (size_t i = from; i < l->n && !rc; i++) {
+		struct redisReply *r = NULL;
+
+		if (l->entries[i].record.p)
+			continue;
+		rc = rds_read(c, &r, e);
+		if (!rc && (r->type != REDIS_REPLY_STATUS || strcmp(r->str, "none") != 0))
+			l->entries[i].record = (struct rds_bytes){(const uint8_t *)"", 0};
+		rds_reply_free(r);
+	}
+	return rc;
+}
+
 static int read_records(struct rds_conn *c, struct rds_loaded *l, size_t from, struct errmsg *e)
 {
 	struct redisReply *r;
@@ -243,7 +269,7 @@ static int read_records(struct rds_conn *c, struct rds_loaded *l, size_t from, s
 		return errmsg_set(e, -EUCLEAN, "Redis answered MGET with %zu values instead of %zu", r->elements, l->n - from);
 	for (size_t i = 0; i < r->elements; i++)
 		l->entries[from + i].record = bytes_of(r->element[i]);
-	return 0;
+	return tell_missing(c, l, from, e);
 }
 
 static int load_dir(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)

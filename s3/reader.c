@@ -28,6 +28,7 @@ struct mblock {
 	unsigned refs;
 	bool linked; /* in the hash table */
 	uint8_t *data;
+	char key[BLOCK_KEY_MAX]; /* of the object */
 };
 
 /* Where a sequential reader of a slice is. */
@@ -235,9 +236,10 @@ static void fetch_done(void *arg, const struct obj_result *res)
 		err = -ENOMEM;
 	if (!err)
 		err = decompress_block(r->cfg.format.compression, res->data, res->len, data, b->size);
-	if (err == -EBADMSG)
-		log_error("what=\"object does not hold its block\" slice=%llu block=%u plain=%u stored=%zu",
-			(unsigned long long)b->id, b->k, b->size, res->len);
+	if (res->err)
+		log_error("what=\"cannot read object\" key=%s err=%d detail=\"%s\"", b->key, res->err, res->detail);
+	else if (err)
+		log_error("what=\"object does not hold its block\" key=%s plain=%u stored=%zu", b->key, b->size, res->len);
 	pthread_mutex_lock(&r->lock);
 	b->err = err;
 	b->state = err ? MB_FAILED : MB_READY;
@@ -259,12 +261,11 @@ static void fetch_done(void *arg, const struct obj_result *res)
 /* Starts a fetch; the block is in the table in state WAIT [locked on entry and exit]. */
 static void fetch_start(struct slice_reader *r, struct mblock *b, uint32_t slice_size, bool interactive)
 {
-	char key[BLOCK_KEY_MAX];
-	struct obj_request req = {.op = OBJ_GET, .key = key, .interactive = interactive, .done = fetch_done, .arg = b};
+	struct obj_request req = {.op = OBJ_GET, .key = b->key, .interactive = interactive, .done = fetch_done, .arg = b};
 
 	b->refs++;
 	r->in_flight++;
-	block_key(&r->cfg.format, b->id, slice_size, b->k, key);
+	block_key(&r->cfg.format, b->id, slice_size, b->k, b->key);
 	pthread_mutex_unlock(&r->lock);
 	int rc = obj_submit(r->cfg.store, &req);
 	if (rc)
@@ -310,8 +311,10 @@ static int read_range(struct slice_reader *r, uint64_t id, uint32_t slice_size, 
 
 	block_key(&r->cfg.format, id, slice_size, k, key);
 	int rc = obj_get_range(r->cfg.store, key, off, len, &data, &got, &e);
-	if (rc)
+	if (rc) {
+		log_error("what=\"cannot read object\" key=%s err=%d detail=\"%s\"", key, rc, e.text);
 		return rc;
+	}
 	if (got >= len)
 		memcpy(buf, data, len);
 	free(data);
