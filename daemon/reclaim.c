@@ -63,11 +63,13 @@ int reclaim_step(struct reclaim *r, struct journal *j, uint64_t *freed)
 {
 	static const uint8_t extents[] = {T_EXTENT};
 	struct staging *st = journal_staging(j);
-	uint64_t applied = journal_mark(j, WM_APPLIED), before = staging_bytes(st);
+	uint64_t applied = journal_mark(j, WM_APPLIED), uploaded = journal_mark(j, WM_UPLOADED), before = staging_bytes(st);
 	struct look *l;
 	int rc;
 
 	*freed = 0;
+	if (uploaded < applied)
+		applied = uploaded;
 	if (applied == r->looked_at)
 		return 0;
 	l = calloc(1, sizeof(*l));
@@ -92,7 +94,6 @@ int reclaim_step(struct reclaim *r, struct journal *j, uint64_t *freed)
 		free(l);
 		return 0;
 	}
-	r->looked_at = applied;
 	/* Committed is not enough to be seen: make all of it durable, so that log and base hold everything. */
 	rc = journal_wait(j, WM_DURABLE, journal_mark(j, WM_COMMITTED));
 	if (!rc)
@@ -111,6 +112,8 @@ int reclaim_step(struct reclaim *r, struct journal *j, uint64_t *freed)
 			log_debug("what=\"segment reclaimed\" segment=%llu", (unsigned long long)l->segments[i]);
 		}
 	}
+	if (rc >= 0)
+		r->looked_at = applied;
 	free(l);
 	uint64_t after = staging_bytes(st);
 	*freed = before > after ? before - after : 0;

@@ -84,6 +84,7 @@ int volume_connect(const struct volume_config *cfg, struct volume **out, struct 
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	v->cfg = *cfg;
 	pthread_mutex_init(&v->lock, NULL);
+	pthread_cond_init(&v->changed, NULL);
 	rc = rds_url_parse(cfg->meta_url, &v->url, e);
 	if (!rc)
 		rc = rds_url_env(&v->url, e);
@@ -125,6 +126,7 @@ void volume_free(struct volume *v)
 	free(v->setting_text);
 	free(v->session_json);
 	explicit_bzero(&v->url, sizeof(v->url));
+	pthread_cond_destroy(&v->changed);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 }
@@ -233,21 +235,24 @@ static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
 	return rc;
 }
 
-/* The position that the journal says Redis has. */
-static uint64_t volume_applied(struct volume *v, struct journal *j)
+/* Up to where the journal says that Redis and S3 have everything. With publish=eager Redis may be ahead of S3: what it names
+ * lies only here until then. */
+static uint64_t volume_confirmed(struct journal *j)
 {
+	uint64_t seq = 0, uploaded = 0;
 	const void *val;
 	struct jkey k;
 	size_t len;
-	uint64_t seq = 0;
 
-	(void)v;
 	key_meta(&k, "applied");
 	journal_lock(j);
 	if (view_get(j, &k, &val, &len) == 0 && len >= 16)
 		seq = get_be64((const uint8_t *)val + 8);
+	key_meta(&k, "uploaded");
+	if (view_get(j, &k, &val, &len) == 0 && len == 8)
+		uploaded = get_be64(val);
 	journal_unlock(j);
-	return seq;
+	return seq < uploaded ? seq : uploaded; /* neither: a new history, and no log before it */
 }
 
 static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, bool own_history, struct errmsg *e)
@@ -266,7 +271,7 @@ static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, 
 	rc = lease_acquire(v->conn, &w, &v->lease, e);
 	if (rc)
 		return rc;
-	if (v->lease.status == LEASE_OTHER_HISTORY && volume_backlog_exact(v, volume_applied(v, j)) == 0)
+	if (v->lease.status == LEASE_OTHER_HISTORY && volume_backlog_exact(v, volume_confirmed(j)) == 0)
 		return errmsg_set(e, -ESTALE, "the journal in %s is clean, but the volume went on without it", v->cache_dir);
 	if (v->lease.status != LEASE_OK) {
 		lease_refusal(&v->lease, e);
@@ -332,7 +337,7 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 	if (own_history && last_sid > 0) {
 		rc = view_is_current(v, last_epoch, last_sid, &current, e);
 		if (!rc && !current) {
-			rc = journal_drop_clean(j, volume_applied(v, j), &dropped);
+			rc = journal_drop_clean(j, volume_confirmed(j), &dropped);
 			log_info("what=\"somebody may have written to the volume since; clean entries dropped\" keys=%" PRIu64, dropped);
 		}
 	}
@@ -484,11 +489,17 @@ void volume_reader(struct volume *v, struct block_reader *out)
 
 int volume_drain(struct volume *v)
 {
+	uint64_t seq = journal_mark(v->journal, WM_COMMITTED);
+	int rc;
+
+	if (!v->replayer) /* read-only: nobody will ever do it */
+		return volume_backlog_exact(v, volume_confirmed(v->journal)) ? -EROFS : 0;
 	if (v->uploader)
 		uploader_kick(v->uploader);
 	if (v->keeper)
 		keeper_kick(v->keeper);
-	return journal_wait(v->journal, WM_APPLIED, journal_mark(v->journal, WM_COMMITTED));
+	rc = volume_replay_wait(v, WM_APPLIED, seq);
+	return rc ? rc : volume_replay_wait(v, WM_UPLOADED, seq); /* with publish=eager it comes later */
 }
 
 void volume_cancel(struct volume *v)
@@ -501,6 +512,10 @@ void volume_cancel(struct volume *v)
 	}
 	if (v->keeper)
 		keeper_cancel(v->keeper);
+	pthread_mutex_lock(&v->lock);
+	v->cancelled = true;
+	pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
 }
 
 void volume_stop(struct volume *v)
@@ -526,7 +541,7 @@ void volume_detach(struct volume *v)
 	int rc = 0;
 
 	if (v->attached && !v->fenced) {
-		uint64_t left = volume_backlog_exact(v, volume_applied(v, v->journal));
+		uint64_t left = volume_backlog_exact(v, volume_confirmed(v->journal));
 
 		if (!rds_conn_ok(v->conn))
 			rc = rds_reconnect(v->conn, &e);

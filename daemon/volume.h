@@ -61,7 +61,8 @@ int volume_prime(struct volume *v, struct errmsg *e);
 
 /* Durable, or a demand, has moved: the journal's notification. Does not block. */
 void volume_kick(struct volume *v);
-/* Everything committed so far becomes due at once; waits until Redis has it (and so S3). 0, -EIO, -EROFS. */
+/* Everything committed so far becomes due at once; waits until Redis and S3 have it. 0; -EIO: it cannot be done (replay has
+ * stopped, the mount ends); -EROFS: fenced, or a read-only mount with a backlog. */
 int volume_drain(struct volume *v);
 /* Waiting loads and feeds answer -EIO from here on: closing. */
 void volume_cancel(struct volume *v);

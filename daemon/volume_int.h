@@ -43,7 +43,8 @@ struct volume {
 	struct redis_loader *loader;
 	struct replayer *replayer; /* changed under lock: the keeper and the journal look at it from the start to the end */
 	pthread_mutex_t lock;
-	bool fenced;		 /* under lock */
+	pthread_cond_t changed;	 /* one of these, or a drain's mark */
+	bool fenced, cancelled, replay_stopped; /* under lock */
 	struct staged_look look; /* under lock */
 };
 
@@ -62,6 +63,8 @@ int volume_sum_deltas(struct journal *j, uint64_t from, int64_t *space, int64_t 
 void volume_only_here(struct volume *v, struct staged_look *out);
 int volume_replay_start(struct volume *v, struct errmsg *e);
 void volume_replay_stop(struct volume *v);
+/* Waits for the mark. 0; -EIO: replay has stopped for good, or the mount ends; journal_when's errors. */
+int volume_replay_wait(struct volume *v, enum watermark w, uint64_t seq);
 void volume_replay_position(void *ctx, const struct rds_position *pos);
 /* Replayable records above `applied`, counted; at least 1 if that cannot be told. */
 uint64_t volume_backlog_exact(struct volume *v, uint64_t applied);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/keeper.h"
@@ -186,13 +187,67 @@ static void ops_applied(void *ctx, uint64_t seq)
 		v->cfg.on_applied(v->cfg.ctx, seq);
 }
 
+static void ops_stopped(void *ctx)
+{
+	struct volume *v = ctx;
+
+	pthread_mutex_lock(&v->lock);
+	v->replay_stopped = true;
+	pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
+}
+
+struct mark_wait {
+	struct volume *v;
+	bool done, left; /* left: nobody waits any more */
+	int err;
+};
+
+static void mark_reached(void *arg, int err)
+{
+	struct mark_wait *m = arg;
+	struct volume *v = m->v;
+
+	pthread_mutex_lock(&v->lock);
+	bool left = m->left;
+	m->done = true;
+	m->err = err;
+	pthread_cond_broadcast(&v->changed);
+	pthread_mutex_unlock(&v->lock);
+	if (left)
+		free(m);
+}
+
+int volume_replay_wait(struct volume *v, enum watermark w, uint64_t seq)
+{
+	struct mark_wait *m = calloc(1, sizeof(*m));
+	int err = -EIO;
+
+	if (!m)
+		return -ENOMEM;
+	m->v = v;
+	journal_when(v->journal, w, seq, mark_reached, m);
+	pthread_mutex_lock(&v->lock);
+	while (!m->done && !v->cancelled && !v->replay_stopped)
+		pthread_cond_wait(&v->changed, &v->lock);
+	bool done = m->done;
+	if (done)
+		err = m->err;
+	else
+		m->left = true; /* the journal frees it when it is closed, if not before */
+	pthread_mutex_unlock(&v->lock);
+	if (done)
+		free(m);
+	return err;
+}
+
 int volume_replay_start(struct volume *v, struct errmsg *e)
 {
 	const struct replayer_config rc_cfg = {.journal = v->journal, .url = &v->url, .epoch = v->lease.pos.epoch, .sid = v->sid,
 		.upload_delay_ms = v->cfg.writeback ? v->cfg.upload_delay_ns / 1000000 : 0, .eager = v->cfg.eager,
 		.retention_ms = v->cfg.retention_ns / 1000000,
 		.ops = {.upload = ops_upload, .delete_slice = ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
-			.on_applied = ops_applied},
+			.on_applied = ops_applied, .on_stopped = ops_stopped},
 		.ctx = v};
 	struct replayer *r = NULL;
 	int rc = replayer_new(&rc_cfg, &r, e);

@@ -28,6 +28,8 @@ void replayer_say(struct replayer *r, enum replayer_state s, const char *fmt, ..
 	vsnprintf(r->status.reason, sizeof(r->status.reason), fmt, ap);
 	va_end(ap);
 	pthread_mutex_unlock(&r->lock);
+	if (s >= REPLAY_STOPPED && r->cfg.ops.on_stopped)
+		r->cfg.ops.on_stopped(r->cfg.ctx);
 }
 
 uint64_t replayer_epoch(struct replayer *r)

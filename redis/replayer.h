@@ -46,6 +46,7 @@ struct replayer_ops {
 	 * under another name, and return 0 with its sequence; otherwise replay stops. NULL: it stops. */
 	int (*on_conflict)(void *ctx, const struct replayer_conflict *c, uint64_t *seq);
 	void (*on_applied)(void *ctx, uint64_t seq); /* after WM_APPLIED rose. May be NULL */
+	void (*on_stopped)(void *ctx); /* nothing moves any more in this life; replayer_status says why. May be NULL */
 };
 
 struct replayer_config {

@@ -136,6 +136,10 @@ static int rewind_to(struct replayer *r, const struct rds_position *pos, const s
 	for (size_t i = 0; i < r->loaded.n; i++)
 		free(r->loaded.v[i].records);
 	r->loaded.n = r->orphans.n = 0;
+	while (r->lagging.n && r->lagging.v[r->lagging.n - 1]->w.end > pos->seq) /* they become windows under way again */
+		win_free(r->lagging.v[--r->lagging.n]);
+	while (r->trim_queue.n && r->trim_queue.v[r->trim_queue.n - 1].seq > pos->seq) /* the retention begins anew */
+		r->trim_queue.n--;
 	r->rewound = true;
 	r->acked = *pos;
 	if (!k)

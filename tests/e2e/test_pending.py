@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""What is still to come: who waits for S3 and Redis, who must not, and what is kept until it has arrived (P6, P7, P11)."""
+import os
+import signal
+import sys
+import threading
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "lib")]
+from core import CommandError  # noqa: E402
+from harness import *  # noqa: E402,F403
+
+NEEDS = ("root", "fuse", "jfs")
+MIB = 1 << 20
+
+
+class Bucket:
+    """The bucket of a volume as something that can be away: then every request fails."""
+
+    def __init__(self, volume):
+        self.dir = os.path.join(volume.bucket, volume.name)
+
+    def leave(self):
+        os.rename(self.dir, self.dir + ".away")
+        with open(self.dir, "w", encoding="ascii"):
+            pass
+
+    def come_back(self):
+        os.unlink(self.dir)
+        os.rename(self.dir + ".away", self.dir)
+
+
+def put(m, name, data):
+    with open(m.path(name), "wb") as f:
+        f.write(data)
+
+
+def get(m, name):
+    with open(m.path(name), "rb") as f:
+        return f.read()
+
+
+def flushing(t, m):
+    """A jfs flush that waits."""
+    p = t.spawn(JFS, "flush", m.dir, name="flush")
+
+    def asks():
+        fds = f"/proc/{p.pid}/fd"
+        return any(os.readlink(os.path.join(fds, n)).endswith("/.control") for n in os.listdir(fds))
+    wait_until(asks, what="a waiting flush")
+    return p
+
+
+def fails(t, *argv, timeout=60):
+    try:
+        t.run(*argv, timeout=timeout)
+    except CommandError as e:
+        return str(e)
+    raise AssertionError(f"{argv[1]} has succeeded")
+
+
+@test(timeout=120, needs=NEEDS)
+def close_waits_for_data_and_for_nothing_else(t):
+    """Without --writeback a close() waits for S3, but a reader's does not, nor that of a file whose mode was changed."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    bucket = Bucket(volume)
+    m = Mount(t, volume)
+    put(m, "old", b"old" * 1000)
+    bucket.leave()
+    writer = threading.Thread(target=put, args=(m, "new", b"new" * 1000))
+    writer.start()
+    wait_until(lambda: m.stats()["object_request_errors"] > 0, what="a failed upload")
+    os.chmod(m.path("old"), 0o600)
+    os.utime(m.path("old"), (1, 2))
+    assert get(m, "old") == b"old" * 1000  # touches the access time
+    put(m, "empty", b"")
+    assert writer.is_alive(), "close() did not wait for the data"
+    bucket.come_back()
+    writer.join()
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=180, needs=NEEDS)
+def p7_eager_keeps_what_redis_names_and_s3_lacks(t):
+    """publish=eager while S3 is away: whole segments of published files die here; Redis still needs their objects."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    bucket = Bucket(volume)
+    m = Mount(t, volume, "--writeback", "--publish", "eager")
+    put(m, "first", b"1")
+    m.flush()
+    bucket.leave()
+    data = os.urandom(MIB)
+    for i in range(3):
+        put(m, f"big{i}", data * 50)
+    names = {f"big{i}".encode() for i in range(3)}
+
+    def published():
+        with volume.redis.client() as c:
+            return names <= set(c("HKEYS", "d1"))
+
+    wait_until(published, what="names in Redis")
+    for i in range(3):
+        os.unlink(m.path(f"big{i}"))
+    put(m, "last", data)
+    with volume.redis.client() as c:
+        wait_until(lambda: b"last" in c("HKEYS", "d1"), what="the last name in Redis")
+    # with all of it still to be uploaded, nothing is given away: not the lease, and not the bytes
+    m.umount()
+    other = Mount(t, volume, name="other", start=False)
+    assert "held" in other.mount(status=1)
+    m.mount()
+    assert get(m, "last") == data
+    bucket.come_back()
+    m.umount(flush=True)
+    volume.check()
+    other.mount()
+    assert get(other, "last") == data
+    other.umount(flush=True)
+
+
+@test(timeout=120, needs=NEEDS)
+def a_flush_that_cannot_end_says_so(t):
+    """Replay stops for good, because somebody moved Redis's position, while a flush waits for it."""
+    redis = RedisServer(t)
+    net = t.enter(TcpFault(redis.port))
+    volume = Volume(t, redis).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", port=net.port)
+    put(m, "a", b"1")
+    m.flush()
+    net("refuse")
+    put(m, "b", b"2")
+    flush = flushing(t, m)
+    with redis.client() as c:
+        c("HSET", "zjfs", "chain", "0" * 32)
+    net("pass")
+    assert flush.wait(30) != 0
+    fails(t, JFS, "umount", "--flush", m.dir, timeout=30)
+    assert m.status()  # still there
+    m.umount(timeout=30)
+
+
+@test(timeout=120, needs=NEEDS)
+def a_mount_ends_though_somebody_waits_for_redis(t):
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback")
+    put(m, "a", b"1")
+    redis.kill()
+    put(m, "b", b"2")
+    flush = flushing(t, m)
+    m.signal(signal.SIGTERM)
+    wait_until(lambda: not m.is_mounted(), what="the mount to be detached")
+    m.signal(signal.SIGTERM)
+    m.wait_daemon(60)
+    assert flush.wait(30) != 0
+    redis.start()
+    m.mount()
+    assert get(m, "b") == b"2"
+    m.umount(flush=True)
+    volume.check()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
