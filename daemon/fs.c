@@ -69,6 +69,16 @@ struct journal *fs_journal(struct fs *fs)
 	return fs->j;
 }
 
+bool fs_has_trash(struct fs *fs)
+{
+	bool has;
+
+	journal_lock(fs->j);
+	has = fs->cfg.trash;
+	journal_unlock(fs->j);
+	return has;
+}
+
 /* --- inode numbers --- */
 
 void fs_add_ids(struct fs *fs, uint64_t first, uint64_t end)

@@ -28,6 +28,7 @@ enum fs_need_kind {
 	NEED_SYMLINK,	 /* the target of ino */
 	NEED_INODE_IDS,	 /* a fresh range of inode numbers */
 	NEED_TRASH,	 /* the operation touches .trash: goes through Redis */
+	NEED_ENTRY,	 /* one name in directory `ino`: only fetched, never kept (daemon/trash.h) */
 };
 struct fs_need {
 	enum fs_need_kind kind;
@@ -53,6 +54,7 @@ int fs_new(struct journal *j, const struct fs_config *cfg, struct fs **out);
 void fs_free(struct fs *fs);
 void fs_set_config(struct fs *fs, const struct fs_config *cfg); /* setting reload */
 struct journal *fs_journal(struct fs *fs);
+bool fs_has_trash(struct fs *fs); /* as the setting says now */
 
 /* Inode numbers: a durable range is handed in by the id allocator; creation takes from it; FS_NEED/NEED_INODE_IDS when
  * it is used up. fs_ids_left tells when to refill. Thread-safe. */

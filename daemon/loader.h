@@ -4,6 +4,7 @@
 #define JFS_DAEMON_LOADER_H
 
 #include "daemon/fs.h"
+#include "redis/load.h"
 
 struct loader {
 	/* Resolves one need: after 0 the operation runs again from scratch. Blocks (network, replay catching up); called by
@@ -12,6 +13,8 @@ struct loader {
 	int (*load)(void *ctx, const struct fs_need *need);
 	/* The list of (ino, chunk) named an object that is gone: fetch it anew (a stock client compacted it). As load. */
 	int (*reload_chunk)(void *ctx, uint64_t ino, uint32_t chunk);
+	/* Asks Redis and keeps nothing (the trash); `name` with NEED_ENTRY. After 0 the caller frees *out. As load. */
+	int (*fetch)(void *ctx, const struct fs_need *need, const char *name, struct rds_loaded *out);
 	/* Closing down: every load that waits, and every later one, answers -EIO soon. */
 	void (*cancel)(void *ctx);
 	void *ctx;

@@ -12,6 +12,7 @@
 
 #include "daemon/req.h"
 #include "daemon/transport.h"
+#include "daemon/trash.h"
 #include "daemon/virt.h"
 #include "util/log.h"
 
@@ -51,6 +52,10 @@ static void op_write(fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size,
 	(void)fi;
 	if (virt_is(ino)) {
 		virt_write(req_session(q), q, ino, buf, size, off);
+		return;
+	}
+	if (trash_is(ino)) {
+		fuse_reply_err(q, EPERM);
 		return;
 	}
 	req_init(&r, q, &write_op);
@@ -164,6 +169,10 @@ static void op_read(fuse_req_t q, fuse_ino_t ino, size_t size, off_t off, struct
 		virt_read(req_session(q), q, ino, size, off);
 		return;
 	}
+	if (trash_is(ino)) {
+		trash_read(q, ino, size, off);
+		return;
+	}
 	req_init(&r, q, &read_op);
 	r.ino = ino_in(r.s, ino);
 	r.size = size;
@@ -214,7 +223,7 @@ static void op_fsync(fuse_req_t q, fuse_ino_t ino, int datasync, struct fuse_fil
 
 	(void)datasync;
 	(void)fi;
-	if (virt_is(ino)) {
+	if (virt_is(ino) || trash_is(ino)) {
 		fuse_reply_err(q, 0);
 		return;
 	}
@@ -252,7 +261,7 @@ static void op_flush(fuse_req_t q, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct req r;
 
 	(void)fi;
-	if (virt_is(ino)) {
+	if (virt_is(ino) || trash_is(ino)) {
 		fuse_reply_err(q, 0);
 		return;
 	}
@@ -274,7 +283,7 @@ static void op_fallocate(fuse_req_t q, fuse_ino_t ino, int mode, off_t off, off_
 	struct req r;
 
 	(void)fi;
-	if (virt_is(ino)) {
+	if (virt_is(ino) || trash_is(ino)) {
 		fuse_reply_err(q, EPERM);
 		return;
 	}
@@ -309,6 +318,11 @@ static void op_copy(fuse_req_t q, fuse_ino_t in, off_t off_in, struct fuse_file_
 		fuse_reply_err(q, EINVAL);
 		return;
 	}
+	/* The kernel copies the bytes itself then. */
+	if (trash_is(in) || trash_is(out)) {
+		fuse_reply_err(q, EXDEV);
+		return;
+	}
 	req_init(&r, q, &copy_op);
 	r.ino = ino_in(r.s, in);
 	r.off = (uint64_t)off_in;
@@ -337,6 +351,10 @@ static void op_lseek(fuse_req_t q, fuse_ino_t ino, off_t off, int whence, struct
 	(void)fi;
 	if (virt_is(ino) || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
 		fuse_reply_err(q, EINVAL);
+		return;
+	}
+	if (trash_is(ino)) {
+		trash_lseek(q, ino, off, whence);
 		return;
 	}
 	req_init(&r, q, &lseek_op);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "daemon/req.h"
+#include "daemon/trash.h"
 
 struct dir_fill {
 	struct req *r;
@@ -117,6 +118,10 @@ static void readdir_start(fuse_req_t q, fuse_ino_t ino, size_t size, off_t off, 
 {
 	struct req r;
 
+	if (trash_is(ino)) {
+		trash_readdir(q, ino, size, off, plus);
+		return;
+	}
 	req_init(&r, q, &readdir_op);
 	r.ino = ino_in(r.s, ino);
 	r.size = size;

@@ -7,6 +7,7 @@
 
 #include "daemon/req.h"
 #include "daemon/transport.h"
+#include "daemon/trash.h"
 #include "daemon/virt.h"
 #include "util/clock.h"
 
@@ -46,6 +47,8 @@ static void op_lookup(fuse_req_t q, fuse_ino_t parent, const char *name)
 
 	if (virt_is_name(parent, name) && virt_lookup(s, q, parent, name))
 		return;
+	if ((trash_is(parent) || name[0] == '.') && trash_lookup(s, q, parent, name))
+		return;
 	/* With caching off the kernel would not use a cached absence anyway. */
 	req_init(&r, q, session_ttl(s) > 0 ? &lookup_op : &op_lookup_table);
 	r.ino = ino_in(s, parent);
@@ -58,7 +61,7 @@ static void forget_one(struct session *s, fuse_ino_t ino, uint64_t n)
 {
 	if (virt_is(ino))
 		virt_forget(s, ino, n);
-	else if (ino != FUSE_ROOT_ID)
+	else if (ino != FUSE_ROOT_ID && !trash_is(ino))
 		fs_forget(s->fs, ino_in(s, ino), n);
 }
 
@@ -95,6 +98,10 @@ static void op_getattr(fuse_req_t q, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (virt_is(ino)) {
 		virt_getattr(req_session(q), q, ino, fi != NULL);
+		return;
+	}
+	if (trash_is(ino)) {
+		trash_getattr(q, ino);
 		return;
 	}
 	req_init(&r, q, &getattr_op);
@@ -157,6 +164,10 @@ static void op_setattr(fuse_req_t q, fuse_ino_t ino, struct stat *st, int valid,
 		virt_setattr(req_session(q), q, ino, valid);
 		return;
 	}
+	if (trash_is(ino)) {
+		fuse_reply_err(q, EPERM);
+		return;
+	}
 	req_init(&r, q, &setattr_op);
 	r.ino = ino_in(r.s, ino);
 	setattr_convert(&r.set, st, valid);
@@ -192,6 +203,10 @@ static void op_readlink(fuse_req_t q, fuse_ino_t ino)
 {
 	struct req r;
 
+	if (trash_is(ino)) {
+		trash_readlink(q, ino);
+		return;
+	}
 	req_init(&r, q, &readlink_op);
 	r.ino = ino_in(r.s, ino);
 	req_start(&r);

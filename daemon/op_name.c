@@ -5,12 +5,15 @@
 #include <sys/stat.h>
 
 #include "daemon/req.h"
+#include "daemon/trash.h"
 #include "daemon/virt.h"
 
-/* What answers an operation on a name of ours in the root (spec 6.1). False: not such a name. */
+/* What answers an operation on a name of ours in the root (spec 6.1), or on one in the trash. False: neither. */
 static bool refuse_virtual(fuse_req_t q, fuse_ino_t parent, const char *name, int err)
 {
-	if (!virt_is_name(parent, name))
+	if (trash_is(parent))
+		err = EPERM;
+	else if (!virt_is_name(parent, name))
 		return false;
 	fuse_reply_err(q, err);
 	return true;
@@ -145,7 +148,7 @@ static void op_link(fuse_req_t q, fuse_ino_t ino, fuse_ino_t parent, const char 
 
 	if (refuse_virtual(q, parent, name, EEXIST))
 		return;
-	if (virt_is(ino)) {
+	if (virt_is(ino) || trash_is(ino)) {
 		fuse_reply_err(q, EPERM);
 		return;
 	}

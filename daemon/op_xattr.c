@@ -7,6 +7,7 @@
 #include <sys/xattr.h>
 
 #include "daemon/req.h"
+#include "daemon/trash.h"
 #include "daemon/virt.h"
 
 /* getxattr and listxattr answer the length alone when size is 0. */
@@ -38,6 +39,10 @@ static void op_getxattr(fuse_req_t q, fuse_ino_t ino, const char *name, size_t s
 		fuse_reply_err(q, ENODATA);
 		return;
 	}
+	if (trash_is(ino)) {
+		trash_xattr(q, ino, name, size);
+		return;
+	}
 	req_init(&r, q, &getxattr_op);
 	r.ino = ino_in(r.s, ino);
 	r.name = name;
@@ -66,6 +71,10 @@ static void op_listxattr(fuse_req_t q, fuse_ino_t ino, size_t size)
 		fuse_reply_xattr(q, 0);
 		return;
 	}
+	if (trash_is(ino)) {
+		trash_xattr(q, ino, NULL, size);
+		return;
+	}
 	req_init(&r, q, &listxattr_op);
 	r.ino = ino_in(r.s, ino);
 	r.size = size > XATTR_LIST_MAX ? XATTR_LIST_MAX : size;
@@ -84,7 +93,7 @@ static void op_setxattr(fuse_req_t q, fuse_ino_t ino, const char *name, const ch
 {
 	struct req r;
 
-	if (virt_is(ino)) {
+	if (virt_is(ino) || trash_is(ino)) {
 		fuse_reply_err(q, EPERM);
 		return;
 	}
@@ -108,7 +117,7 @@ static void op_removexattr(fuse_req_t q, fuse_ino_t ino, const char *name)
 {
 	struct req r;
 
-	if (virt_is(ino)) {
+	if (virt_is(ino) || trash_is(ino)) {
 		fuse_reply_err(q, EPERM);
 		return;
 	}

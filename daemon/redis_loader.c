@@ -18,6 +18,8 @@ struct flight {
 	uint64_t ino;
 	uint32_t chunk;
 	bool reload;
+	const char *name;	/* NEED_ENTRY */
+	struct rds_loaded *out; /* not NULL: the answer goes there, not into the view */
 	unsigned waiting;
 	bool done;
 	int rc;
@@ -152,6 +154,8 @@ static int ask(struct rds_conn *c, const struct flight *f, struct rds_loaded *a,
 	switch (f->kind) {
 	case NEED_DIR:
 		return rds_load_dir(c, f->ino, a, e);
+	case NEED_ENTRY:
+		return rds_load_entry(c, f->ino, f->name, strlen(f->name), a, e);
 	case NEED_INODE:
 		return rds_load_inode(c, f->ino, a, e);
 	case NEED_CHUNK:
@@ -282,9 +286,14 @@ static int fly(struct redis_loader *l, const struct flight *f)
 		if (c) {
 			rds_loaded_init(&a);
 			rc = ask(c, f, &a, &e);
-			if (!rc)
+			if (!rc && f->out)
+				inserted = 0;
+			else if (!rc)
 				inserted = insert_with_room(l, f, &a);
-			rds_loaded_free(&a);
+			if (!rc && f->out)
+				*f->out = a;
+			else
+				rds_loaded_free(&a);
 			conn_give(l, c);
 			if (!rc && inserted != -ESTALE)
 				return told(f, inserted);
@@ -362,9 +371,17 @@ static int loader_reload_chunk(void *ctx, uint64_t ino, uint32_t chunk)
 	return load(ctx, NEED_CHUNK, ino, chunk, true);
 }
 
+static int loader_fetch(void *ctx, const struct fs_need *need, const char *name, struct rds_loaded *out)
+{
+	struct flight f = {.kind = need->kind, .ino = need->ino, .chunk = need->chunk, .name = name, .out = out};
+
+	return fly(ctx, &f);
+}
+
 void redis_loader_iface(struct redis_loader *l, struct loader *out)
 {
-	*out = (struct loader){.load = loader_load, .reload_chunk = loader_reload_chunk, .cancel = loader_cancel, .ctx = l};
+	*out = (struct loader){.load = loader_load, .reload_chunk = loader_reload_chunk, .fetch = loader_fetch,
+		.cancel = loader_cancel, .ctx = l};
 }
 
 /* --- prime --- */

@@ -233,6 +233,8 @@ static void work(struct worker_job *job)
 				(int)r->need.kind, (unsigned long long)r->need.ino);
 	} else if (r->why == FS_ROOM) {
 		err = journal_wait_room(s->journal);
+	} else if (r->fetch) {
+		err = r->fetch(r);
 	}
 	if (!wait_end(r)) {
 		req_drop(r, false);

@@ -28,6 +28,7 @@ enum { REQ_PARK = 3 };
 
 struct req;
 struct virt;
+struct trash;
 struct accesslog;
 struct transport;
 
@@ -42,6 +43,7 @@ struct session {
 	struct transport *transport;
 	struct worker_pool *net, *room; /* who waits for the network; who waits for room */
 	struct virt *virt;
+	struct trash *trash;
 	struct accesslog *alog;
 	double ttl; /* kernel cache time of names and attributes, seconds */
 	atomic_bool uncached; /* the lease is lost: ttl 0 */
@@ -74,6 +76,9 @@ struct req {
 	struct session *s;
 	fuse_req_t q;
 	const struct op *op;
+	/* Called in a worker, before run(), once that has answered REQ_PARK: what may wait long for the network and must not
+	 * keep a caller that is being killed. Leaves its result in r. NULL: nothing. */
+	int (*fetch)(struct req *r);
 	int route;
 	bool on_heap, in_worker;
 	atomic_int waiting; /* enum req_wait in req_wait.c: who may answer while it waits */

@@ -14,6 +14,7 @@
 #include "daemon/mountinfo.h"
 #include "daemon/req.h"
 #include "daemon/transport.h"
+#include "daemon/trash.h"
 #include "daemon/virt.h"
 #include "util/log.h"
 
@@ -183,8 +184,9 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->room = worker_pool_new(ROOM_WORKERS, "jfs-room");
 	s->alog = accesslog_new();
 	s->virt = virt_new(s);
+	s->trash = trash_new();
 	r = waits_init(s);
-	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->alog || !s->virt)
+	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->alog || !s->virt || !s->trash)
 		r = errmsg_set(e, -ENOMEM, "cannot set up the session: out of memory or descriptors");
 	else
 		r = session_mount(s, e);
@@ -267,6 +269,7 @@ void session_free(struct session *s)
 	if (s->se)
 		fuse_session_destroy(s->se);
 	virt_free(s->virt);
+	trash_free(s->trash);
 	accesslog_free(s->alog);
 	if (s->gone_fd >= 0)
 		close(s->gone_fd);

@@ -319,3 +319,37 @@ int rds_load_dir(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct 
 {
 	return fail(c, load_dir(c, ino, l, e));
 }
+
+static int load_entry(struct rds_conn *c, uint64_t parent, const char *name, size_t len, struct rds_loaded *l, struct errmsg *e)
+{
+	char key[RDS_KEY_MAX];
+	const char *argv[3] = {"HGET", key, name};
+	size_t lens[3] = {4, rds_key_dir(key, NULL, parent), len};
+	struct redisReply *r;
+	int rc = append_position(c);
+
+	if (!rc)
+		rc = rds_append_argv(c, 3, argv, lens);
+	if (rc)
+		return errmsg_set(e, rc, "cannot ask Redis for %s", key);
+	rc = read_position(c, l, e);
+	if (!rc)
+		rc = read_kept(c, l, &r, e);
+	if (rc == -EUCLEAN)
+		errmsg_prefix(e, "key %s", key);
+	if (rc || r->type == REDIS_REPLY_NIL)
+		return rc;
+	l->entries = calloc(1, sizeof(*l->entries));
+	if (!l->entries)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	if (!bytes_of(r).p || jfs_dentry_decode(r->str, r->len, &l->entries->type, &l->entries->ino))
+		return errmsg_set(e, -EUCLEAN, "key %s: a value is not a directory entry", key);
+	l->n = 1;
+	rc = append_records(c, l, 0);
+	return rc ? errmsg_set(e, rc, "cannot ask Redis for inode %" PRIu64, l->entries->ino) : read_records(c, l, 0, e);
+}
+
+int rds_load_entry(struct rds_conn *c, uint64_t parent, const char *name, size_t len, struct rds_loaded *l, struct errmsg *e)
+{
+	return fail(c, load_entry(c, parent, name, len, l, e));
+}

@@ -43,6 +43,8 @@ void rds_loaded_free(struct rds_loaded *l);
 
 /* All return 0, -EUCLEAN, or the errors of redis/conn.h. The directory's own record is in `value`. */
 int rds_load_dir(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e);
+/* One name: entries[0] with its record, n 0 when there is none. */
+int rds_load_entry(struct rds_conn *c, uint64_t parent, const char *name, size_t len, struct rds_loaded *l, struct errmsg *e);
 int rds_load_inode(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e);
 int rds_load_chunk(struct rds_conn *c, uint64_t ino, uint32_t chunk, struct rds_loaded *l, struct errmsg *e);
 int rds_load_xattrs(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e);
