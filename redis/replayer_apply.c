@@ -9,7 +9,9 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define BATCH 512 /* posts or places handled under one hold of the journal's lock */
+#define BATCH 512	  /* posts or places handled under one hold of the journal's lock */
+#define EXTENTS 2048	  /* and extents: a file may have as many as it likes, a record not */
+#define BYTES	(128u << 10) /* and bytes of lists */
 
 /* --- where staged bytes went --- */
 
@@ -101,7 +103,9 @@ struct apply {
 	const struct window *w;
 	const struct places *pl;
 	size_t at; /* first of this batch */
-	bool last;
+	uint32_t pos; /* and where in its chunk */
+	size_t next_at; /* where the next one begins */
+	uint32_t next_pos;
 };
 
 static void fill_smap(struct replayer *r, struct rec *rec, void *arg)
@@ -144,25 +148,35 @@ static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, ui
 	view_end(it);
 }
 
-/* Extents of the chunk whose bytes are in an object now. Their keys and births stay. */
-static void extents_repoint(struct replayer *r, struct rec *rec, const struct places *pl, uint64_t ino, uint32_t chunk)
+/* Extents of the chunk, from `pos` on, whose bytes are in an object now. Their keys and births stay. Returns where to go on
+ * when *budget ran out, else 0. */
+static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struct places *pl, uint64_t ino, uint32_t chunk,
+	uint32_t pos, unsigned *budget)
 {
 	struct view_iter *it;
 	const uint8_t *k, *v;
 	size_t kn, vn;
 	struct jkey from;
+	uint32_t next = 0;
 
-	key_extent(&from, ino, chunk, 0);
+	key_extent(&from, ino, chunk, pos);
 	it = view_seek(r->j, &from, 13);
 	if (!it) {
 		rec->buf.err = -EIO;
-		return;
+		return 0;
 	}
 	while (view_step(it, &k, &kn, &v, &vn) > 0) {
 		const struct place *p;
 		struct extent_val e;
 
-		if (extent_val_decode(v, vn, &e) != 0 || e.kind != EXT_STAGED || !(p = place_of(pl, &e)))
+		if (extent_val_decode(v, vn, &e) != 0)
+			continue;
+		if (*budget == 0) {
+			next = e.pos;
+			break;
+		}
+		--*budget;
+		if (e.kind != EXT_STAGED || !(p = place_of(pl, &e)))
 			continue;
 		e.kind = EXT_OBJECT;
 		e.slice_id = p->id;
@@ -171,13 +185,15 @@ static void extents_repoint(struct replayer *r, struct rec *rec, const struct pl
 		rec_put_extent(rec, ino, chunk, &e, 0);
 	}
 	view_end(it);
+	return next;
 }
 
 static void fill_posts(struct replayer *r, struct rec *rec, void *arg)
 {
-	const struct apply *a = arg;
+	struct apply *a = arg;
+	size_t i;
 
-	for (size_t i = a->at; i < a->w->posts.n && i < a->at + BATCH; i++) {
+	for (i = a->at; i < a->w->posts.n && i < a->at + BATCH && rec->buf.len < BYTES; i++) {
 		const struct pl_post *p = &a->w->posts.v[i];
 		struct jkey k;
 
@@ -188,17 +204,29 @@ static void fill_posts(struct replayer *r, struct rec *rec, void *arg)
 		/* A file's first list of one record is as cheaply loaded again as kept. */
 		key_published(&k, p->ino, p->chunk);
 		if (!p->fresh || p->n > 1)
-				rec_put(rec, &k, p->records, (size_t)p->n * JFS_SLICE_LEN, 0);
+			rec_put(rec, &k, p->records, (size_t)p->n * JFS_SLICE_LEN, 0);
 	}
+	a->next_at = i;
 }
 
 static void fill_extents(struct replayer *r, struct rec *rec, void *arg)
 {
-	const struct apply *a = arg;
+	struct apply *a = arg;
+	unsigned budget = EXTENTS;
+	uint32_t pos = a->pos;
+	size_t i;
 
-	for (size_t i = a->at; i < a->w->posts.n && i < a->at + BATCH; i++)
-		if (!a->w->posts.v[i].onward)
-			extents_repoint(r, rec, a->pl, a->w->posts.v[i].ino, a->w->posts.v[i].chunk);
+	for (i = a->at; i < a->w->posts.n && i < a->at + BATCH && budget; i++) {
+		const struct pl_post *p = &a->w->posts.v[i];
+
+		if (p->onward)
+			continue;
+		pos = extents_repoint(r, rec, a->pl, p->ino, p->chunk, pos, &budget);
+		if (pos)
+			break;
+	}
+	a->next_at = i;
+	a->next_pos = pos;
 }
 
 static void fill_position(struct replayer *r, struct rec *rec, void *arg)
@@ -287,7 +315,7 @@ int apply_places(struct replayer *r, const struct window *w)
 
 	for (a.at = 0; a.at < pl.v.n && !err; a.at += BATCH)
 		err = commit_record(r, OP_APPLIED, fill_smap, &a, &seq);
-	for (a.at = 0; a.at < w->posts.n && pl.v.n && !err; a.at += BATCH)
+	for (a.at = a.pos = 0; a.at < w->posts.n && pl.v.n && !err; a.at = a.next_at, a.pos = a.next_pos)
 		err = commit_record(r, OP_APPLIED, fill_extents, &a, &seq);
 	vec_fini(&pl.v);
 	return err;
@@ -300,7 +328,7 @@ int apply_commit(struct replayer *r, const struct window *w, bool there)
 	uint64_t seq = 0;
 	int err = there ? apply_places(r, w) : 0;
 
-	for (a.at = 0; a.at < w->posts.n && !err; a.at += BATCH)
+	for (a.at = 0; a.at < w->posts.n && !err; a.at = a.next_at)
 		err = commit_record(r, OP_APPLIED, fill_posts, &a, &seq);
 	if (!err)
 		err = commit_record(r, OP_APPLIED, fill_position, &a, &seq);

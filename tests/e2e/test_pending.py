@@ -120,6 +120,22 @@ def p7_eager_keeps_what_redis_names_and_s3_lacks(t):
 
 
 @test(timeout=120, needs=NEEDS)
+def a_window_of_any_number_of_extents_is_applied(t):
+    """With little logs the extents of this file exceed what a record may hold."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", "--hot-size", "4M")
+    places = list(range(12000))
+    t.rng.shuffle(places)
+    with open(m.path("f"), "wb", buffering=0) as f:
+        for i in places:
+            os.pwrite(f.fileno(), b"%010d" % i, 10 * i)
+    m.flush()
+    assert get(m, "f") == b"".join(b"%010d" % i for i in range(12000))
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=120, needs=NEEDS)
 def a_flush_that_cannot_end_says_so(t):
     """Replay stops for good, because somebody moved Redis's position, while a flush waits for it."""
     redis = RedisServer(t)
