@@ -31,7 +31,7 @@ struct appliance {
 	struct journal_report report;
 	struct fs *fs;
 	struct stats *stats;
-	struct session *session;
+	struct session *session; /* written under lock: the keeper's thread looks at it */
 	struct volume *volume; /* NULL: local-only */
 	struct loader loader;
 	struct block_reader reader;
@@ -42,7 +42,7 @@ struct appliance {
 	bool reaper_started;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	bool closing, kicked; /* lock */
+	bool closing, kicked, fenced; /* lock */
 };
 
 /* --- .stats --- */
@@ -306,8 +306,12 @@ static void on_fenced(void *ctx, const char *why)
 	struct appliance *a = ctx;
 
 	(void)why;
-	if (a->session)
-		session_drop_caches(a->session);
+	pthread_mutex_lock(&a->lock);
+	a->fenced = true;
+	struct session *s = a->session;
+	pthread_mutex_unlock(&a->lock);
+	if (s)
+		session_drop_caches(s);
 }
 
 static void on_applied(void *ctx, uint64_t seq)
@@ -512,7 +516,18 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 	sc.mountpoint = a->mountpoint;
 	sc.fuse_options = buf_cstr((struct buf *)&o->kernel_options);
 	cache_dir_note(a->cache, a->mountpoint);
-	return session_open(&sc, a->fs, a->volume ? &a->loader : NULL, a->volume ? &a->reader : NULL, a->stats, &a->session, e);
+	struct session *s;
+	int r = session_open(&sc, a->fs, a->volume ? &a->loader : NULL, a->volume ? &a->reader : NULL, a->stats, &s, e);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&a->lock);
+	a->session = s;
+	bool fenced = a->fenced; /* before there was a session */
+	pthread_mutex_unlock(&a->lock);
+	if (fenced)
+		session_drop_caches(s);
+	return 0;
 }
 
 void appliance_block_signals(void)

@@ -82,6 +82,7 @@ static void ready_background(void *arg, const struct errmsg *e)
 {
 	int *fd = arg;
 
+	log_set_witness(-1);
 	if (e)
 		write_all(*fd, e->text[0] ? e->text : "failed without a reason", strlen(e->text) ? strlen(e->text) : 23);
 	write_all(*fd, "\n", 1);
@@ -115,6 +116,7 @@ static int daemon_start(const struct mount_options *o, const char *mountpoint, i
 	if (pid > 0)
 		return 0; /* the middle one ends at once: the daemon is nobody's child */
 	detach();
+	log_set_witness(fd);
 	status = serve(o, mountpoint, ready_background, &fd);
 	exit(status);
 }

@@ -212,6 +212,8 @@ int journal_open(const struct journal_config *cfg, struct journal **out, struct 
 	rep = rep ? rep : &unused;
 	e = e ? e : &text;
 	*rep = (struct journal_report){0};
+	if (!j->read_only)
+		kv_catch_sigbus(); /* a cut file fails while it is opened */
 	err = open_files(j, cfg, rep, e);
 	if (!err && (err = snapshot_renew(j)) != 0)
 		errmsg_set(e, err, "%s/base: %s", cfg->cache_dir, strerror(-err));
@@ -219,7 +221,6 @@ int journal_open(const struct journal_config *cfg, struct journal **out, struct 
 		goto fail;
 	start_marks(j);
 	if (!j->read_only) {
-		kv_catch_sigbus();
 		start_generation(j);
 		cachedir_reserve_make(&j->dir, cfg->reserve_size ? cfg->reserve_size : RESERVE_SIZE);
 		err = -pthread_create(&j->flusher, NULL, flusher_main, j);

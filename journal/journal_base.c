@@ -118,7 +118,7 @@ int base_state_read(struct journal *j, struct base_state *s, bool *found, struct
 		return 0;
 	if (!err)
 		err = state_decode(b, n, s);
-	return err ? errmsg_set(e, err, "%s/base: its state is damaged", j->dir.path) : 0;
+	return err ? errmsg_set(e, err, "%s/base: its state is damaged: run jfs-recover check", j->dir.path) : 0;
 }
 
 /* --- what a flush writes --- */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "util/log.h"
+
 struct kv {
 	MDB_env *env;
 	MDB_dbi dbi[KV_DBI_MAX];
@@ -111,7 +113,8 @@ fail:
 	if (kv && kv->env)
 		mdb_env_close(kv->env);
 	free(kv);
-	return errmsg_set(e, kv_err(rc), "%s: cannot open the database: %s", dir, mdb_strerror(rc));
+	return errmsg_set(e, kv_err(rc), "%s: cannot open the database: %s%s", dir, mdb_strerror(rc),
+		rc == MDB_INVALID || rc == MDB_CORRUPTED ? ": run jfs-recover check" : "");
 }
 
 void kv_close(struct kv *kv)
@@ -295,12 +298,6 @@ int kv_cursor_del(struct MDB_cursor *c)
 
 /* --- SIGBUS --- */
 
-static void say(const char *s, size_t n)
-{
-	if (write(STDERR_FILENO, s, n) < 0)
-		_exit(1);
-}
-
 /* One line of /proc/self/maps: does "from-to perms ..." hold the address? */
 static bool line_holds(const char *line, uintptr_t addr)
 {
@@ -319,14 +316,14 @@ static bool line_holds(const char *line, uintptr_t addr)
 /* Only async-signal-safe calls: it may have come in the middle of malloc. */
 static void on_sigbus(int sig, siginfo_t *info, void *ctx)
 {
-	static const char text[] = "jfs: a mapped file cannot be read or written (SIGBUS), giving up: ";
+	static const char text[] = "jfs: a mapped file cannot be read or written (SIGBUS), run jfs-recover check: ";
 	static char line[4400];
 	size_t n = 0;
 	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	char c;
 
 	(void)sig, (void)ctx;
-	say(text, sizeof(text) - 1);
+	log_raw(text, sizeof(text) - 1);
 	while (fd >= 0 && read(fd, &c, 1) == 1) {
 		if (n < sizeof(line) - 2)
 			line[n++] = c;
@@ -336,7 +333,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *ctx)
 		if (line_holds(line, (uintptr_t)info->si_addr)) {
 			const char *name = memchr(line, '/', n);
 
-			say(name ? name : line, strlen(name ? name : line));
+			log_raw(name ? name : line, strlen(name ? name : line));
 			break;
 		}
 		n = 0;

@@ -4,10 +4,16 @@
 #define JFS_UTIL_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARN, LOG_LVL_INFO, LOG_LVL_DEBUG };
 
 void log_set_level(enum log_level level);
+/* For the last words of a dying process, from a signal handler too: writes the bytes as they are to the log (to stderr while
+ * that is syslog) and to the witness, if there is one. */
+void log_raw(const char *s, size_t n);
+/* A descriptor that log_raw writes to as well; -1: none. The caller keeps it open as long as it is set. */
+void log_set_witness(int fd);
 bool log_enabled(enum log_level level);
 /* Sends everything after it to FILE (appended, mode 0600). 0 or -errno. */
 int log_open_file(const char *path);

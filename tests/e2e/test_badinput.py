@@ -487,6 +487,12 @@ def cache_directories(t):
     m.mount()
     assert read(m.path("d/f")) == BODY
     m.umount(flush=True)
+    base = f"{cache}/{uuid}/base/data.mdb"
+    os.truncate(base, os.path.getsize(base) // 8192 * 4096)
+    one_line(m.mount(status=1), (base, "jfs-recover check"))
+    with open(base, "r+b") as f:
+        f.write(bytes(8192))
+    one_line(m.mount(status=1), (f"{cache}/{uuid}/base", "jfs-recover check"))
 
 
 @test(timeout=90, needs=NEEDS)
