@@ -414,7 +414,8 @@ def who_waits_can_be_killed(t):
     assert waiting[0].wait(20) == -signal.SIGKILL
     waiting[1].send_signal(signal.SIGUSR1)
     os.mkdir(m.path("d"))  # later than the signal's interrupt request
-    assert in_fsync(waiting[1].pid) and waiting[1].poll() is None
+    wait_until(lambda: in_fsync(waiting[1].pid), what="the process in fsync again")
+    assert waiting[1].poll() is None
     waiting[1].send_signal(signal.SIGKILL)  # the kernel sends no second interrupt request
     assert waiting[1].wait(20) == -signal.SIGKILL
     m.signal(signal.SIGTERM)  # busy: the daemon detaches the mount and ends
