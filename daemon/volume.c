@@ -445,6 +445,9 @@ int volume_start(struct volume *v, struct fs *fs, struct errmsg *e)
 	int rc;
 
 	v->fs = fs;
+	if (v->url.mode == RDS_UNSAFE_BATCH)
+		log_warn("what=\"unsafe_batch=1: batches check neither the lease nor what is there; Redis may show states that never "
+			 "existed, and a fenced daemon is not harmless\"");
 	rc = start_storage(v, e);
 	if (!rc)
 		rc = start_keeper(v, e);
