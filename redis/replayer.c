@@ -93,20 +93,56 @@ void wins_drop(struct replayer *r, size_t from)
 	}
 }
 
+static bool stopped(struct replayer *r)
+{
+	bool s;
+
+	pthread_mutex_lock(&r->lock);
+	s = r->stop;
+	pthread_mutex_unlock(&r->lock);
+	return s;
+}
+
+/* The disk is full: waits for the next try of a flush, which is when that may have changed. */
+static int disk_wait(struct replayer *r)
+{
+	int err = journal_wait(r->j, WM_DURABLE, journal_mark(r->j, WM_COMMITTED));
+
+	if (err && err != -ENOSPC)
+		return err;
+	return stopped(r) ? -ESHUTDOWN : 0;
+}
+
 int commit_record(struct replayer *r, enum rec_op op, void (*fill)(struct replayer *r, struct rec *rec, void *arg), void *arg,
 	uint64_t *seq)
 {
-	int err;
-
-	do {
+	for (;;) {
 		struct rec *rec;
+		int err;
 
 		journal_lock(r->j);
 		rec = journal_begin(r->j, op);
 		fill(r, rec, arg);
 		err = rec->buf.err ? rec->buf.err : journal_commit(r->j, seq);
 		journal_unlock(r->j);
-	} while (err == -EAGAIN && (err = journal_wait_room(r->j)) == 0);
+		if (err == -EAGAIN)
+			err = journal_wait_room(r->j);
+		else if (!err)
+			return 0;
+		if (err == -ENOSPC)
+			err = disk_wait(r);
+		if (err)
+			return err;
+	}
+}
+
+int durable_wait(struct replayer *r, uint64_t seq)
+{
+	int err;
+
+	while ((err = journal_wait(r->j, WM_DURABLE, seq)) == -ENOSPC)
+		if (stopped(r))
+			return -ESHUTDOWN;
 	return err;
 }
 
@@ -326,16 +362,6 @@ static void events_take(struct replayer *r)
 }
 
 /* --- the loop --- */
-
-static bool stopped(struct replayer *r)
-{
-	bool s;
-
-	pthread_mutex_lock(&r->lock);
-	s = r->stop;
-	pthread_mutex_unlock(&r->lock);
-	return s;
-}
 
 static enum replayer_state state_get(struct replayer *r)
 {

@@ -260,14 +260,24 @@ struct raise {
 	struct lifeline *line;
 	struct journal *j;
 	enum watermark w;
-	uint64_t seq;
+	uint64_t seq, record;
 };
 
 /* Flusher's thread, or ours. */
 static void raise_cb(void *arg, int err)
 {
 	struct raise *a = arg;
+	bool again = false;
 
+	if (err == -ENOSPC) { /* the record is kept, and tried again with the next flush */
+		pthread_mutex_lock(&a->line->lock);
+		again = a->line->r != NULL;
+		pthread_mutex_unlock(&a->line->lock);
+	}
+	if (again) {
+		journal_when(a->j, WM_DURABLE, a->record, raise_cb, a);
+		return;
+	}
 	if (!err)
 		journal_raise(a->j, a->w, a->seq);
 	pthread_mutex_lock(&a->line->lock);
@@ -287,7 +297,7 @@ static int raise_when_durable(struct replayer *r, enum watermark w, uint64_t mar
 
 	if (!a)
 		return -ENOMEM;
-	*a = (struct raise){ r->line, r->j, w, mark };
+	*a = (struct raise){ r->line, r->j, w, mark, record };
 	lifeline_ref(r->line);
 	journal_when(r->j, WM_DURABLE, record, raise_cb, a);
 	return 0;

@@ -120,9 +120,13 @@ struct win *win_find(struct replayer *r, uint64_t end);
 void wins_drop(struct replayer *r, size_t from); /* forget these plans; they are recorded */
 uint64_t replayer_epoch(struct replayer *r);
 
-/* Commits one record: fill is called under the journal's lock, again after every -EAGAIN. 0 and *seq, or the error. */
+/* Commits one record: fill is called under the journal's lock, again after every -EAGAIN. A full disk is waited out. 0 and
+ * *seq, or the error; -ESHUTDOWN: told to stop meanwhile. */
 int commit_record(struct replayer *r, enum rec_op op, void (*fill)(struct replayer *r, struct rec *rec, void *arg), void *arg,
 	uint64_t *seq);
+
+/* Waits until the record is durable, for room on the disk too. 0, -EIO, -ESHUTDOWN. */
+int durable_wait(struct replayer *r, uint64_t seq);
 
 struct lifeline *lifeline_new(struct replayer *r);
 void lifeline_ref(struct lifeline *l);

@@ -464,7 +464,7 @@ static int window_build(struct replayer *r, uint64_t from, uint64_t end, const c
 	if (!err)
 		err = window_record(r, &win->w, win->w.slices.n - win->slices_done, &seq);
 	if (!err && seq)
-		err = journal_wait(r->j, WM_DURABLE, seq); /* before the first PUT, before the script */
+		err = durable_wait(r, seq); /* before the first PUT, before the script */
 	slot = err ? NULL : vec_push(&r->wins);
 	if (!slot) {
 		window_fini(&win->w);

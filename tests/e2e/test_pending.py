@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What is still to come: who waits for S3 and Redis, who must not, and what is kept until it has arrived (P6, P7, P11)."""
+import contextlib
 import os
 import signal
 import sys
@@ -131,6 +132,22 @@ def a_window_of_any_number_of_extents_is_applied(t):
             os.pwrite(f.fileno(), b"%010d" % i, 10 * i)
     m.flush()
     assert get(m, "f") == b"".join(b"%010d" % i for i in range(12000))
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=120, needs=NEEDS)
+def p12_a_full_disk_holds_replay_up_and_does_not_end_it(t):
+    """Flushes of the journal find no room, a few at a time, wherever a window is just then."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    first = t.rng.randrange(30, 50)
+    hits = [n + k for n in range(first, first + 160, 20) for k in (0, 1)]  # two: the first one gives the reserve up
+    m = Mount(t, volume, "--writeback", env={"JFS_FAULT": ",".join(f"journal.flush.before_commit:{n}:ENOSPC" for n in hits)})
+    for i in range(60):
+        with contextlib.suppress(OSError):
+            put(m, f"f{i}", b"%d" % i)
+        m.flush(timeout=30)
+    put(m, "end", b"end")
     m.umount(flush=True)
     volume.check()
 
