@@ -21,7 +21,7 @@ HISTORIES = ("names", "small", "rename", "truncate", "large", "dirstats")
 class Drained:
     """A volume after a history and `jfs umount --flush`; `tree` is what our mount showed just before."""
 
-    def __init__(self, t, *options, histories=HISTORIES, s3=None, trash_days=0):
+    def __init__(self, t, *options, histories=HISTORIES, s3=None, trash_days=0, random=True):
         self.t = t
         self.redis = RedisServer(t)
         self.volume = Volume(t, self.redis, s3=s3).format("--block-size", "64", "--trash-days", str(trash_days), *options)
@@ -30,7 +30,8 @@ class Drained:
             folder = self.mount.path(name)
             os.mkdir(folder)
             scenario.run_operations(t, name, folder, self.volume)
-        random_history(t.rng, self.mount.path("random"), 400)
+        if random:
+            random_history(t.rng, self.mount.path("random"), 400)
         self.tree = tree.scan(self.mount.dir)
         self.mount.umount(flush=True)
         self.stock = Stock(t, self.volume.url())
@@ -85,7 +86,9 @@ def stock_shows_our_tree(t):
 @test(timeout=180, needs=NEEDS)
 def stock_shows_our_compressed_blocks(t):
     for compression in ("lz4", "zstd"):
-        d = Drained(t, "--compress", compression, histories=("small", "layout-lz4"))
+        # Not with holes and zstd: stock 1.4.1 shows what its decompressor left behind the end of a short block instead of
+        # the zeros of a hole that follows, on volumes of its own as well.
+        d = Drained(t, "--compress", compression, histories=("small", "layout-lz4"), random=compression != "zstd")
         stock = StockMount(t, d.volume.url(), name="stock-" + compression)
         d.compare(tree.scan(stock.dir), "our mount's and stock's tree")
         stock.umount()
