@@ -379,10 +379,20 @@ static void keeper_gone(void *ctx, const char *why)
 	v->cfg.on_gone(v->cfg.ctx, why);
 }
 
+static bool text_equal(const char *a, const char *b)
+{
+	return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
 static void keeper_setting(void *ctx, const struct rds_setting *s)
 {
 	struct volume *v = ctx;
 	struct fs_config cfg;
+
+	/* Requests are on their way with the old ones; an object store is opened once. */
+	if (!text_equal(s->bucket, v->setting.bucket) || !text_equal(s->access_key, v->setting.access_key) ||
+		!text_equal(s->secret_key, v->setting.secret_key) || !text_equal(s->session_token, v->setting.session_token))
+		log_warn("what=\"the volume's bucket or keys changed: unmount and mount again to use them\"");
 
 	fs_config_of(v, s, &cfg);
 	fs_set_config(v->fs, &cfg);

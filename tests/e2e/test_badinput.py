@@ -460,7 +460,11 @@ def cache_directories(t):
             while True:
                 f.write(bytes(4096))
         bad(cache=disk + "/c", says=(disk + "/c", "No space left"))
-        shutil.rmtree(disk + "/c", ignore_errors=True)
+        os.unlink(disk + "/filler")
+        m.mount()  # with room, what the refused mount left there is no obstacle
+        assert read(m.path("ok/file")) == BODY
+        m.umount(flush=True)
+        shutil.rmtree(disk + "/c")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         bad(cache=disk + "/c", says=(disk + "/c", "Read-only"))
     shm = "/dev/shm/" + os.path.basename(t.dir) + "-cache"
@@ -628,6 +632,9 @@ def conformance_36_setting_reload(t):
     config("--trash-days", "2", "--capacity", "1")
     expect_log(m, "trash_days=2")
     assert os.statvfs(m.dir).f_blocks * os.statvfs(m.dir).f_frsize == 1 << 30
+    t.run(JFS, "format", v.url(), "vol", "--access-key", "ak", "--secret-key", "s3cr3t")
+    expect_log(m, "bucket or keys changed")
+    assert "s3cr3t" not in log_of(m)
     with v.redis.client() as c:
         good = c("GET", "setting")
         c("SET", "setting", good[:-10])
