@@ -175,7 +175,9 @@ int control_command(const char *point, uint32_t command, struct errmsg *e)
 	r = exchange(fd, command);
 	progress_end(&p);
 	close(fd);
-	if (r)
+	if (r == -EIO)
+		errmsg_set(e, r, "%s: it cannot be done, `jfs status %s` says why", point, point);
+	else if (r)
 		errmsg_set(e, r, "%s: %s", point, strerror(-r));
 	return r;
 }

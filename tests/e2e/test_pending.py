@@ -168,7 +168,7 @@ def a_flush_that_cannot_end_says_so(t):
         c("HSET", "zjfs", "chain", "0" * 32)
     net("pass")
     assert flush.wait(30) != 0
-    fails(t, JFS, "umount", "--flush", m.dir, timeout=30)
+    assert "jfs status" in fails(t, JFS, "umount", "--flush", m.dir, timeout=30)
     assert m.status()  # still there
     m.umount(timeout=30)
 
