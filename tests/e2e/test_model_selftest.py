@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The model of a POSIX file system is right (ext4 agrees with it), and its comparisons find what they are made for."""
+import copy
 import errno
 import os
 import subprocess
@@ -69,6 +70,24 @@ def a_difference_is_found(t):
         f.write(bytes([byte[0] ^ 1]))
     must_fail(lambda: history.check_exact(tree_of(directory)), files[0])
     must_fail(lambda: history.check_prefix(tree_of(directory)), "no prefix")
+
+
+@test()
+def of_a_write_in_flight_the_acknowledged_part_must_be_there(t):
+    history = History(t.seed)
+    history.model.apply(("create", "f", 0o644))
+    before = copy.deepcopy(history.model)
+    history.in_flight, history.in_flight_part = ("write", "f", 21, 7, 20000), 4075
+    for part in (4075, 8171, None):
+        after = copy.deepcopy(before)
+        after.apply((*history.in_flight, part))
+        assert history.check_exact(after.tree())
+    must_fail(lambda: history.check_exact(before.tree()), "4075 bytes acknowledged")
+    after = copy.deepcopy(before)
+    after.apply((*history.in_flight, 5000))
+    must_fail(lambda: history.check_exact(after.tree()), "f: found")
+    history.in_flight_part = 0
+    assert history.check_exact(before.tree()) is None
 
 
 @test()

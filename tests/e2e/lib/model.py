@@ -18,6 +18,7 @@ Model.apply and Real.apply both answer 0 or the errno. A History holds what was 
 
 What is not modelled: times, owners, open handles, and more than one writer.
 """
+import contextlib
 import copy
 import ctypes
 import errno
@@ -35,6 +36,14 @@ ALL_FEATURES = frozenset(("xattr", "exchange", "fallocate", "link", "symlink", "
 # What a mount answers once its daemon is gone: the operation is in flight, not failed.
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESHUTDOWN, errno.EROFS)
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Short(Exception):
+    """A write(2) that ended early: the kernel sent it in pieces, and the daemon died between them."""
+
+    def __init__(self, done):
+        super().__init__(done)
+        self.done = done
 
 
 class Mismatch(AssertionError):
@@ -202,14 +211,14 @@ class Model:
     def op_symlink(self, target, path):
         self.new(path, "symlink", 0o777).target = target
 
-    def op_write(self, path, offset, seed, length):
+    def op_write(self, path, offset, seed, length, part=None):
         node = self.regular(path)
-        node.content.write(offset, data_of(seed, length))
+        node.content.write(offset, data_of(seed, length)[:part])
         node.changed = self.now
 
-    def op_append(self, path, seed, length):
+    def op_append(self, path, seed, length, part=None):
         node = self.regular(path)
-        node.content.write(node.content.size, data_of(seed, length))
+        node.content.write(node.content.size, data_of(seed, length)[:part])
         node.changed = self.now
 
     def op_truncate(self, path, size):
@@ -389,8 +398,15 @@ class Real:
         return self.directory + "/" + path
 
     def apply(self, op):
+        self.part = 0
         try:
             getattr(self, "op_" + op[0])(*op[1:])
+        except Short as e:
+            self.part = e.done
+            with contextlib.suppress(OSError):
+                os.statvfs(self.directory)  # never answered from the kernel's caches
+                raise Mismatch(f"a write took {e.done} bytes: {op}") from None
+            return errno.ENOTCONN
         except OSError as e:
             return e.errno
         return 0
@@ -455,7 +471,7 @@ class Real:
 
 def whole(done, length):
     if done != length:
-        raise Mismatch(f"a write of {length} bytes took {done}")
+        raise Short(done)
 
 
 def libc_call(name, *args):
@@ -592,7 +608,7 @@ class History:
         self.seed = seed
         self.workload = Workload(random.Random(seed), features, max_files)
         self.model = Model()
-        self.ops, self.in_flight, self.synced = [], None, 0
+        self.ops, self.in_flight, self.in_flight_part, self.synced = [], None, 0, 0
 
     def run(self, directory, count, on_ack=None):
         """Runs up to `count` operations; True if all were answered, False if the mount went away (in_flight is set).
@@ -604,7 +620,7 @@ class History:
             expected_model = copy_for(self.model, op)
             got = real.apply(op)
             if got in GONE:
-                self.in_flight = op
+                self.in_flight, self.in_flight_part = op, real.part
                 return False
             expected = self.model.apply(op)
             if got != expected:
@@ -627,22 +643,42 @@ class History:
         self.demand(tree_diff(tree_of(directory), self.model.tree()), "the mount differs from the model")
 
     def check_exact(self, found):
-        """All acknowledged operations, and the one in flight done or not done (P1)."""
+        """All acknowledged operations, and the one in flight done or not done (P1). Returns what was done of it, or None."""
         diff = tree_diff(found, self.model.tree())
-        if diff and self.in_flight:
+        if not diff and not self.in_flight_part:
+            return None
+        for op in self.outcomes():
             after = copy.deepcopy(self.model)
-            after.apply(self.in_flight)
+            after.apply(op)
             if not tree_diff(found, after.tree()):
+                return op
+        raise Mismatch(f"seed {self.seed}, {len(self.ops)} operations: not the acknowledged state (in flight: "
+                       f"{self.in_flight}, of which {self.in_flight_part} bytes acknowledged):\n  " + "\n  ".join(diff[:20]))
+
+    def outcomes(self):
+        """The operation in flight, whole or, of a write, as many of the kernel's pieces as were carried out: they end at
+        borders of pages, and all that write(2) acknowledged is among them."""
+        op = self.in_flight
+        if not op:
+            return
+        yield op
+        if op[0] in ("write", "append"):
+            try:
+                size = self.model.regular(op[1]).content.size
+            except Error:
                 return
-        self.demand(diff, f"not the acknowledged state (in flight: {self.in_flight})")
+            at = op[2] if op[0] == "write" else size
+            for part in range(-at % 4096 or 4096, op[-1], 4096):
+                if part >= self.in_flight_part:
+                    yield (*op, part)
 
     def resume(self, found):
         """check_exact, and goes on from there: the operation in flight counts as done or never asked for."""
-        self.check_exact(found)
-        if self.in_flight and tree_diff(found, self.model.tree()):
-            self.model.apply(self.in_flight)
-            self.ops.append(self.in_flight)
-        self.in_flight = None
+        done = self.check_exact(found)
+        if done:
+            self.model.apply(done)
+            self.ops.append(done)
+        self.in_flight, self.in_flight_part = None, 0
 
     def check_prefix(self, found, at_least=None):
         """The state after some prefix of at least `at_least` operations (default: all that are known as synced). Returns
