@@ -25,6 +25,7 @@ struct ch_inode {
 
 struct ch_point {
 	uint64_t keys;
+	uint64_t bytes; /* of all records up to it */
 	int64_t live, waste; /* differences */
 };
 
@@ -207,13 +208,18 @@ int chooser_feed(struct chooser *c, uint64_t seq, const void *rec, size_t len)
 	if (err)
 		return err;
 	while (c->from + c->points.n < seq) { /* internal records leave gaps */
-		uint64_t keys = c->points.n ? c->points.v[c->points.n - 1].keys : 0;
-		struct ch_point *p = vec_push(&c->points);
+		struct ch_point before = { 0 }, *p;
 
+		if (c->points.n)
+			before = c->points.v[c->points.n - 1];
+		p = vec_push(&c->points);
 		if (!p)
 			return -ENOMEM;
-		p->keys = keys;
+		p->keys = before.keys;
+		p->bytes = before.bytes;
 	}
+	if (h.op < OP_INTERNAL)
+		c->points.v[c->points.n - 1].bytes += len;
 	c->seq = seq;
 	while (h.op < OP_INTERNAL && !err && (more = rec_next(&r, &it)) > 0)
 		err = feed_item(c, &it);
@@ -241,7 +247,7 @@ uint64_t chooser_choose(const struct chooser *c, const struct chooser_limits *l)
 		if (i && (c->points.v[i].keys > l->most || (l->bytes && live > (int64_t)l->bytes)))
 			break;
 		hard = i + 1;
-		if (c->points.v[i].keys <= l->want || !i)
+		if (!i || (c->points.v[i].keys <= l->want && (!l->script || c->points.v[i].bytes <= l->script)))
 			soft = i + 1;
 	}
 	for (uint64_t i = 0; i < hard; i++) {

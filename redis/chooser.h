@@ -16,6 +16,7 @@ struct chooser_limits {
 	uint64_t due;	     /* highest sequence that may be an end */
 	uint64_t want;	     /* commands a script should have at most: 2000 */
 	uint64_t most;	     /* and must not exceed: 20,000 (one record may) */
+	uint64_t script;     /* bytes of records a script should be made of at most (batch_bytes), 0: no limit */
 	uint64_t bytes;	     /* to upload at most (one record may exceed it), 0: no limit */
 };
 

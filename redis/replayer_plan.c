@@ -538,7 +538,8 @@ static int choose_end(struct replayer *r, uint64_t from, uint64_t *end)
 {
 	uint64_t durable = journal_mark(r->j, WM_DURABLE), now = clock_wall_ns(), demand, delay_ns, due = 0, oldest = 0;
 	uint64_t d1 = journal_demand(r->j, WM_APPLIED), d2 = journal_demand(r->j, WM_UPLOADED);
-	struct chooser_limits l = { .want = r->url.batch_size ? r->url.batch_size : 2000, .most = WIN_HARD };
+	struct chooser_limits l = { .want = r->url.batch_size ? r->url.batch_size : 2000, .most = WIN_HARD,
+		.script = r->url.batch_bytes };
 	int err = choose_scan(r, from, durable);
 
 	*end = 0;

@@ -150,12 +150,32 @@ static void upload_time_bounds_a_window(void)
 	stop();
 }
 
+/* batch_bytes: a script is made of at most so many bytes of records, but of one record at least. */
+static void batch_bytes_bound_a_script(void)
+{
+	struct chooser_limits l = { .due = 100, .want = 2000, .most = 20000 };
+
+	start();
+	create(2, 0);
+	size_t one = rec.buf.len;
+	for (uint64_t i = 3; i <= 51; i++)
+		create(i, 0);
+	l.script = one * 10 + one / 2;
+	CHECK(chooser_choose(ch, &l) >= 5 && chooser_choose(ch, &l) <= 10);
+	l.script = 1;
+	CHECK_EQ(chooser_choose(ch, &l), 1);
+	l.script = 0;
+	CHECK(chooser_choose(ch, &l) >= 25);
+	stop();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = { { "avoids_dead_bytes", avoids_dead_bytes },
 		{ "history_39_overlapping_temp_files", history_39_overlapping_temp_files },
 		{ "history_40_no_huge_script", history_40_no_huge_script },
-		{ "upload_time_bounds_a_window", upload_time_bounds_a_window }, { NULL, NULL } };
+		{ "upload_time_bounds_a_window", upload_time_bounds_a_window },
+		{ "batch_bytes_bound_a_script", batch_bytes_bound_a_script }, { NULL, NULL } };
 
 	return unit_main(argc, argv, tests);
 }
