@@ -3,7 +3,8 @@
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
 if ! command -v redis-server >/dev/null; then
-	echo "replay: 0 passed, 0 failed, 1 skipped (no redis-server)"
+	echo "no redis-server" >&2
+	echo "0 passed, 0 failed, 1 skipped"
 	exit 0
 fi
 passed=0 failed=0
@@ -16,5 +17,5 @@ for t in replay_script replayer; do
 	f=$(printf '%s' "$line" | sed -n 's/.*, \([0-9]*\) failed.*/\1/p')
 	passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
 done
-echo "replay: $passed passed, $failed failed, 0 skipped"
+echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

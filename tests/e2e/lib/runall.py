@@ -128,7 +128,7 @@ def run_suites(totals, kinds, env_of, only):
             if not built[kind]:
                 totals.fail(f"build for {name}, {kind}")
                 continue
-            command = [sys.executable, os.path.join(ROOT, "tests/e2e", name)]
+            command = ["sh" if name.endswith(".sh") else sys.executable, os.path.join(ROOT, "tests/e2e", name)]
             run_counted(totals, f"{name} ({kind})", command, env_of(kind), 1500,
                         lambda test, rules=skips: skip_allowed(test, rules))
 
