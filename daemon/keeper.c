@@ -23,6 +23,7 @@ struct keeper {
 	pthread_t thread;
 	/* under lock: */
 	bool kicked, stopping, cancelled, fenced;
+	bool joined; /* the owner's */
 	uint64_t answered_ms;
 	/* the thread's own: */
 	struct rds_conn *conn;
@@ -144,6 +145,27 @@ static int refill(struct keeper *k, struct id_pool *pool, const char *counter, u
 	return rc;
 }
 
+/* Redis is here for the first time since a mount without it. */
+static int resume(struct keeper *k, struct errmsg *e)
+{
+	uint64_t epoch, sid;
+
+	if (!k->cfg.resume)
+		return 0;
+	int rc = k->cfg.resume(k->cfg.ctx, &epoch, &sid, e);
+
+	if (rc == -EKEYREVOKED)
+		fence(k, e->text);
+	if (rc)
+		return rc;
+	k->cfg.replaced_epoch = k->cfg.epoch;
+	k->cfg.replaced_holder = k->cfg.id.holder;
+	k->cfg.epoch = epoch;
+	k->cfg.sid = sid;
+	k->cfg.resume = NULL;
+	return 0;
+}
+
 /* One round of everything; `full` when the heartbeat is due. */
 static int round_trip(struct keeper *k, bool full, struct errmsg *e)
 {
@@ -152,6 +174,8 @@ static int round_trip(struct keeper *k, bool full, struct errmsg *e)
 	/* The setting first: a volume that was destroyed has no lease either, and that is not another mount's doing. */
 	if (!rc && full)
 		rc = reload_setting(k, e);
+	if (!rc)
+		rc = resume(k, e);
 	if (!rc && full)
 		rc = beat(k, e);
 	if (!rc && full)
@@ -233,15 +257,23 @@ void keeper_cancel(struct keeper *k)
 	pthread_mutex_unlock(&k->lock);
 }
 
-void keeper_free(struct keeper *k)
+void keeper_stop(struct keeper *k)
 {
-	if (!k)
+	if (!k || k->joined)
 		return;
 	pthread_mutex_lock(&k->lock);
 	k->stopping = k->cancelled = true;
 	pthread_cond_broadcast(&k->changed);
 	pthread_mutex_unlock(&k->lock);
 	pthread_join(k->thread, NULL);
+	k->joined = true;
+}
+
+void keeper_free(struct keeper *k)
+{
+	if (!k)
+		return;
+	keeper_stop(k);
 	rds_conn_free(k->conn);
 	free(k->setting_text);
 	pthread_cond_destroy(&k->changed);

@@ -31,13 +31,18 @@ struct keeper_config {
 	void (*on_fenced)(void *ctx, const char *why);
 	void (*on_gone)(void *ctx, const char *why);
 	void (*on_position)(void *ctx, const struct rds_position *pos);
+	/* A mount without Redis so far (--offline): called before the first beat, when Redis answers, until it returns 0 and
+	 * has set epoch and sid; -EKEYREVOKED: the lease is lost (`e` says why). NULL: the lease is ours already. */
+	int (*resume)(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e);
 	void (*on_setting)(void *ctx, const struct rds_setting *s); /* when it changed */
 	void *ctx;
 };
 
 /* Starts the thread. The strings and pools must outlive it. */
 int keeper_new(const struct keeper_config *cfg, struct keeper **out);
-/* Ends the thread; waiting feeds get -EIO. NULL-safe. */
+/* Ends the thread; waiting feeds get -EIO. Feeds and kicks may still come until keeper_free. NULL-safe. */
+void keeper_stop(struct keeper *k);
+/* Stops first. NULL-safe. */
 void keeper_free(struct keeper *k);
 /* Wakes it: a range is nearly used up, or the network may be back. Does not block. */
 void keeper_kick(struct keeper *k);

@@ -226,13 +226,21 @@ static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
 {
 	int rc;
 
-	v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
+	uint64_t sid;
+
+	if (!v->session_json)
+		v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
 	if (!v->session_json)
 		return errmsg_set(e, -ENOMEM, "out of memory");
-	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), &v->sid, e);
-	if (!rc && meta_put_u64(j, "session", v->sid))
-		rc = errmsg_set(e, -EIO, "cannot write to the journal: %s", journal_failure(j));
-	return rc;
+	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), &sid, e);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&v->lock);
+	v->sid = sid;
+	pthread_mutex_unlock(&v->lock);
+	if (meta_put_u64(j, "session", sid))
+		return errmsg_set(e, -EIO, "cannot write to the journal: %s", journal_failure(j));
+	return 0;
 }
 
 /* Up to where the journal says that Redis and S3 have everything. With publish=eager Redis may be ahead of S3: what it names
@@ -255,19 +263,28 @@ static uint64_t volume_confirmed(struct journal *j)
 	return seq < uploaded ? seq : uploaded; /* neither: a new history, and no log before it */
 }
 
+static int fill_nonce(char out[RDS_CHAIN_LEN + 1], struct errmsg *e)
+{
+	uint8_t nonce[RDS_CHAIN_LEN / 2];
+
+	if (getrandom(nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce))
+		return errmsg_set(e, -EIO, "no random bytes");
+	for (size_t i = 0; i < sizeof(nonce); i++)
+		snprintf(out + 2 * i, 3, "%02x", nonce[i]);
+	return 0;
+}
+
 static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, bool own_history, struct errmsg *e)
 {
 	struct lease_want w = {.min_epoch = last_epoch, .takeover = v->cfg.takeover, .own_history = own_history};
-	uint8_t nonce[RDS_CHAIN_LEN / 2];
 	int rc;
 
 	lease_id_fill(&v->id, journal_cache_id(j), v->cache_dir);
 	w.id = v->id;
 	w.start_seq = journal_mark(j, WM_COMMITTED);
-	if (getrandom(nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce))
-		return errmsg_set(e, -EIO, "no random bytes");
-	for (size_t i = 0; i < sizeof(nonce); i++)
-		snprintf(w.start_chain + 2 * i, 3, "%02x", nonce[i]);
+	rc = fill_nonce(w.start_chain, e);
+	if (rc)
+		return rc;
 	rc = lease_acquire(v->conn, &w, &v->lease, e);
 	if (rc)
 		return rc;
@@ -304,6 +321,106 @@ static int init_counters(struct volume *v, struct journal *j, struct errmsg *e)
 	return rc;
 }
 
+/* Without Redis (--offline): the lease is the one that this journal held last, and nobody can tell yet whether it still is.
+ * usedSpace and totalInodes count from 0 until Redis says what they were. */
+static int attach_offline(struct volume *v, struct journal *j, uint64_t last_epoch, uint64_t last_sid, bool own_history,
+	struct errmsg *e)
+{
+	int64_t space = 0, inodes = 0;
+
+	if (last_epoch == 0 || !own_history)
+		return errmsg_set(e, -ENOENT, "--offline: %s has never held the volume's lease", v->cache_dir);
+	int rc = fill_nonce(v->nonce, e);
+
+	if (rc)
+		return rc;
+	lease_id_fill(&v->id, journal_cache_id(j), v->cache_dir);
+	v->lease.pos.epoch = last_epoch;
+	v->last_sid = last_sid;
+	v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
+	if (!v->session_json)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	v->offline = true;
+	v->offline_applied = volume_applied(v, j);
+	rc = volume_sum_deltas(j, v->offline_applied, &space, &inodes);
+	if (rc)
+		return errmsg_set(e, rc, "the journal in %s is damaged: run jfs-recover check", v->cache_dir);
+	journal_lock(j);
+	journal_set_stats(j, space, inodes);
+	journal_unlock(j);
+	log_warn("what=\"mounted offline: if another host takes the volume over before Redis is back, what is written now goes to "
+		 "jfs-recover export\" epoch=%" PRIu64, last_epoch);
+	return 0;
+}
+
+/* Adds what Redis has to what attach_offline counted: the deltas above what we believed was applied. */
+static int resume_counters(struct volume *v, struct errmsg *e)
+{
+	int64_t space, inodes, more_space, more_inodes, had_space = 0, had_inodes = 0;
+	struct journal *j = v->journal;
+	struct rds_position pos;
+	int rc = lease_counters(v->conn, &space, &inodes, &pos, e);
+
+	if (!rc && pos.seq != v->offline_applied) { /* an answer was lost, or Redis forgot: some deltas are in both, or in neither */
+		rc = volume_sum_deltas(j, pos.seq, &more_space, &more_inodes);
+		if (!rc)
+			rc = volume_sum_deltas(j, v->offline_applied, &had_space, &had_inodes);
+		if (!rc) {
+			space += more_space - had_space;
+			inodes += more_inodes - had_inodes;
+		}
+	}
+	if (rc)
+		return rc;
+	journal_lock(j);
+	journal_stats(j, &had_space, &had_inodes);
+	journal_set_stats(j, had_space + space, had_inodes + inodes);
+	journal_unlock(j);
+	return 0;
+}
+
+/* Redis is back (DESIGN 3.6): takes the lease from exactly the epoch we hold, and only then lets replay begin. Runs in the
+ * keeper's thread, again and again until it has come through; what was done is not done twice. */
+static int keeper_resume(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e)
+{
+	struct volume *v = ctx;
+	struct rds_position pos;
+	bool current = true;
+	int rc = !v->conn ? rds_conn_new(&v->url, &v->conn, e) : rds_conn_ok(v->conn) ? 0 : rds_reconnect(v->conn, e);
+
+	if (!rc)
+		rc = lease_resume(v->conn, &v->id, v->lease.pos.epoch, v->nonce, &pos, e);
+	if (rc)
+		return rc;
+	if (meta_put_u64(v->journal, "epoch", pos.epoch))
+		return errmsg_set(e, -EIO, "cannot write to the journal: %s", journal_failure(v->journal));
+	if (v->sid == 0) {
+		v->lease.replaced_epoch = v->lease.pos.epoch;
+		rc = view_is_current(v, v->lease.pos.epoch, v->last_sid, &current, e);
+		if (!rc && !current)
+			log_warn("what=\"somebody may have written to the volume since our last mount: what this host has cached of it may be "
+				 "old until it is mounted again\"");
+		if (!rc)
+			rc = start_session(v, v->journal, e);
+	}
+	if (!rc && !v->counted)
+		rc = resume_counters(v, e);
+	if (rc)
+		return rc;
+	v->counted = true;
+	rc = volume_replay_resume(v, pos.epoch, e);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&v->lock);
+	v->lease.pos = pos;
+	v->attached = true;
+	pthread_mutex_unlock(&v->lock);
+	*epoch = pos.epoch;
+	*sid = v->sid;
+	log_info("what=\"Redis is back; the offline mount goes on\" epoch=%" PRIu64 " position=%" PRIu64, pos.epoch, pos.seq);
+	return 0;
+}
+
 int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, struct errmsg *e)
 {
 	uint64_t last_epoch, last_sid, dropped;
@@ -323,13 +440,8 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 		rc = volume_read_position(v, j, &own_history);
 	if (rc)
 		return errmsg_set(e, rc, "the journal in %s is damaged: run jfs-recover check", v->cache_dir);
-	if (v->cfg.offline) {
-		if (last_epoch == 0)
-			return errmsg_set(e, -ENOENT, "--offline: %s has never held the volume's lease", v->cache_dir);
-		v->lease.pos.epoch = last_epoch;
-		v->offline = true;
-		return 0;
-	}
+	if (v->cfg.offline)
+		return attach_offline(v, j, last_epoch, last_sid, own_history, e);
 	rc = take_lease(v, j, last_epoch, own_history, e);
 	if (rc)
 		return rc;
@@ -444,7 +556,7 @@ static int start_keeper(struct volume *v, struct errmsg *e)
 		.heartbeat_ns = v->cfg.heartbeat_ns, .inodes = v->inodes, .slices = v->slices, .slice_batch = SLICE_BATCH,
 		.uuid = v->setting.uuid, .sid = v->sid, .session_json = v->session_json, .backlog = keeper_backlog,
 		.on_fenced = keeper_fenced, .on_gone = keeper_gone, .on_position = volume_replay_position,
-		.on_setting = keeper_setting, .ctx = v};
+		.on_setting = keeper_setting, .resume = v->offline ? keeper_resume : NULL, .ctx = v};
 	int rc = keeper_new(&kc, &v->keeper);
 
 	return rc ? errmsg_set(e, rc, "cannot start the keeper: %s", strerror(-rc)) : 0;
@@ -459,11 +571,13 @@ int volume_start(struct volume *v, struct fs *fs, struct errmsg *e)
 		log_warn("what=\"unsafe_batch=1: batches check neither the lease nor what is there; Redis may show states that never "
 			 "existed, and a fenced daemon is not harmless\"");
 	rc = start_storage(v, e);
+	if (!rc && v->offline && !v->cfg.read_only)
+		rc = volume_replay_start(v, e); /* there before the keeper may want to let it begin */
 	if (!rc)
 		rc = start_keeper(v, e);
 	if (!rc)
 		rc = redis_loader_new(&v->url, fs, feed_inodes, v, &v->loader);
-	if (!rc && !v->cfg.read_only)
+	if (!rc && !v->offline && !v->cfg.read_only)
 		rc = volume_replay_start(v, e);
 	return rc;
 }
@@ -534,6 +648,7 @@ void volume_cancel(struct volume *v)
 void volume_stop(struct volume *v)
 {
 	volume_cancel(v);
+	keeper_stop(v->keeper); /* first: it may be the one that starts replay */
 	volume_replay_stop(v);
 	uploader_free(v->uploader); /* its last callbacks still find the replayer */
 	v->uploader = NULL;
@@ -578,12 +693,12 @@ void volume_figures(struct volume *v, struct volume_figures *out)
 	struct staged_look look;
 
 	memset(out, 0, sizeof(*out));
-	out->offline = v->offline;
 	pthread_mutex_lock(&v->lock);
 	out->fenced = v->fenced;
-	pthread_mutex_unlock(&v->lock);
+	out->offline = v->offline && !v->attached;
 	out->epoch = v->lease.pos.epoch;
 	out->sid = v->sid;
+	pthread_mutex_unlock(&v->lock);
 	out->applied = journal_mark(v->journal, WM_APPLIED);
 	out->committed = journal_mark(v->journal, WM_COMMITTED);
 	volume_only_here(v, &look);

@@ -34,7 +34,12 @@ struct volume {
 	struct id_pool *inodes, *slices;
 	uint64_t sid;
 	char *session_json;
+	/* An offline mount: the keeper's thread sets attached, lease, conn and sid when Redis returns; the figures read them
+	 * under lock. */
 	bool attached, offline;
+	char nonce[RDS_CHAIN_LEN + 1]; /* offline: see lease_resume */
+	uint64_t last_sid, offline_applied;
+	bool counted;
 	struct obj_store *store;
 	struct block_cache *cache;
 	struct slice_reader *reader;
@@ -61,7 +66,9 @@ int volume_set_position(struct volume *v, struct journal *j, const struct rds_po
 int volume_sum_deltas(struct journal *j, uint64_t from, int64_t *space, int64_t *inodes);
 /* A figure for people: may be a second old. Blocks for a flush. */
 void volume_only_here(struct volume *v, struct staged_look *out);
+/* Makes the replayer; without Redis so far (offline) volume_replay_resume starts it. */
 int volume_replay_start(struct volume *v, struct errmsg *e);
+int volume_replay_resume(struct volume *v, uint64_t epoch, struct errmsg *e);
 void volume_replay_stop(struct volume *v);
 /* Waits for the mark. 0; -EIO: replay has stopped for good, or the mount ends; journal_when's errors. */
 int volume_replay_wait(struct volume *v, enum watermark w, uint64_t seq);

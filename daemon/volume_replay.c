@@ -255,11 +255,22 @@ int volume_replay_start(struct volume *v, struct errmsg *e)
 	pthread_mutex_lock(&v->lock); /* the keeper runs already, and asks for it */
 	v->replayer = r;
 	pthread_mutex_unlock(&v->lock);
-	if (!rc)
+	if (!rc && !v->offline)
 		rc = replayer_start(r);
 	if (rc && !e->text[0])
 		errmsg_set(e, rc, "cannot start replay: %s", strerror(-rc));
 	return rc;
+}
+
+int volume_replay_resume(struct volume *v, uint64_t epoch, struct errmsg *e)
+{
+	if (!v->replayer)
+		return 0; /* read-only */
+	replayer_set_epoch(v->replayer, epoch);
+	replayer_set_session(v->replayer, v->sid);
+	int rc = replayer_start(v->replayer);
+
+	return rc ? errmsg_set(e, rc, "cannot start replay: %s", strerror(-rc)) : 0;
 }
 
 void volume_replay_stop(struct volume *v)

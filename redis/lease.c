@@ -37,6 +37,17 @@ static const char acquire_lua[] =
 	"redis.call('HSET', KEYS[1], 'journal', ARGV[2], 'seq', ARGV[8], 'chain', ARGV[9], 'backlog', '0')\n"
 	"return answer('OK', string.format('%.0f', new), ARGV[8], ARGV[9], '1')\n";
 
+/* ARGV: holder journal host dir epoch nonce now */
+static const char resume_lua[] =
+	"local f = redis.call('HMGET', KEYS[1], 'epoch', 'holder', 'journal', 'seq', 'chain', 'resumed')\n"
+	"for i = 1, 6 do if not f[i] then f[i] = '' end end\n"
+	"local new = string.format('%.0f', tonumber(ARGV[5]) + 1)\n"
+	"if f[2] ~= ARGV[1] or f[3] ~= ARGV[2] then return {'NO', f[1], f[4], f[5]} end\n"
+	"if f[1] == new and f[6] == ARGV[6] then return {'OK', new, f[4], f[5]} end\n"
+	"if f[1] ~= ARGV[5] then return {'NO', f[1], f[4], f[5]} end\n"
+	"redis.call('HSET', KEYS[1], 'epoch', new, 'host', ARGV[3], 'dir', ARGV[4], 'seen', ARGV[7], 'released', '0', 'resumed', ARGV[6])\n"
+	"return {'OK', new, f[4], f[5]}\n";
+
 /* KEYS: zjfs nextinode nextchunk. ARGV: holder epoch replaced_holder replaced_epoch inode_end slice_end now backlog host dir */
 static const char beat_lua[] =
 	"local f = redis.call('HMGET', KEYS[1], 'epoch', 'holder', 'seq', 'chain')\n"
@@ -251,6 +262,34 @@ void lease_refusal(const struct lease_state *st, struct errmsg *e)
 	default:
 		errmsg_set(e, 0, "the lease is ours");
 	}
+}
+
+int lease_resume(struct rds_conn *c, const struct lease_id *id, uint64_t epoch, const char *nonce, struct rds_position *pos,
+	struct errmsg *e)
+{
+	struct redisReply *r = NULL;
+	struct call a = {0};
+	char text[16];
+
+	call_str(&a, RDS_PRIVATE_KEY);
+	call_str(&a, id->holder);
+	call_str(&a, id->journal);
+	call_str(&a, id->host);
+	call_str(&a, id->dir);
+	call_num(&a, (int64_t)epoch);
+	call_str(&a, nonce);
+	call_num(&a, clock_wall_sec());
+	int rc = run_script(c, resume_lua, 1, &a, &r, e);
+	if (!rc && (r->type != REDIS_REPLY_ARRAY || r->elements != 4 || reply_position(r, 1, pos)))
+		rc = damaged(e);
+	if (!rc) {
+		reply_text(r, 0, text, sizeof(text));
+		if (strcmp(text, "OK") != 0)
+			rc = errmsg_set(e, -EKEYREVOKED, "the lease is not as this journal left it (epoch %" PRIu64 " instead of %" PRIu64
+				")", pos->epoch, epoch);
+	}
+	rds_reply_free(r);
+	return rc;
 }
 
 int lease_heartbeat(struct rds_conn *c, const struct lease_beat_arg *b, enum lease_beat *beat, struct rds_position *pos, struct errmsg *e)

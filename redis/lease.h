@@ -71,6 +71,12 @@ int lease_acquire(struct rds_conn *c, const struct lease_want *w, struct lease_s
 /* The refusal as one line for people: who holds it, since when, what to do. */
 void lease_refusal(const struct lease_state *st, struct errmsg *e);
 
+/* For a mount that began without Redis (--offline): raises the epoch from exactly `epoch`, whose holder must be id->holder,
+ * to `epoch` + 1. `nonce` (fresh random text of this life) lets a repetition after a lost answer find its own work. *pos:
+ * Redis's position, epoch the new one. -EKEYREVOKED: anything else is there, nothing was changed. */
+int lease_resume(struct rds_conn *c, const struct lease_id *id, uint64_t epoch, const char *nonce, struct rds_position *pos,
+	struct errmsg *e);
+
 enum lease_beat { BEAT_OK, BEAT_FENCED, BEAT_FORGOT_HEALED, BEAT_REFUSED };
 struct lease_beat_arg {
 	const struct lease_id *id;

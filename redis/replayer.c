@@ -657,6 +657,11 @@ void replayer_set_epoch(struct replayer *r, uint64_t epoch)
 	replayer_kick(r);
 }
 
+void replayer_set_session(struct replayer *r, uint64_t sid)
+{
+	r->cfg.sid = sid;
+}
+
 void replayer_set_upload_delay(struct replayer *r, uint64_t ms)
 {
 	pthread_mutex_lock(&r->lock);

@@ -74,6 +74,8 @@ void replayer_free(struct replayer *r); /* NULL-safe; stops first */
 void replayer_kick(struct replayer *r);
 /* The keeper took back a lease that Redis forgot, or saw this epoch. */
 void replayer_set_epoch(struct replayer *r, uint64_t epoch);
+/* Before replayer_start: the stock session that unlinked open files are listed under. */
+void replayer_set_session(struct replayer *r, uint64_t sid);
 void replayer_set_upload_delay(struct replayer *r, uint64_t ms);
 
 enum replayer_state { REPLAY_RUNNING, REPLAY_WAITING /* Redis is away */, REPLAY_STOPPED /* needs the operator */, REPLAY_FENCED };

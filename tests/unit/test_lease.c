@@ -94,6 +94,32 @@ static void history_50_copied_cache_is_another_holder(void)
 	CHECK(strcmp(a.holder, b.holder) != 0);
 }
 
+/* An --offline mount: exactly the epoch it holds, by its own holder and journal; a lost answer may be asked for again. */
+static void history_54_resume_is_exact(void)
+{
+	struct rds_conn *c = fresh();
+	struct lease_state st;
+	struct rds_position pos;
+	struct errmsg e;
+	struct lease_want a = want("m1/j1/p1", "j1"), b = want("m2/j2/p2", "j2");
+
+	CHECK_EQ(lease_resume(c, &a.id, 1, "n1", &pos, &e), -EKEYREVOKED); /* nothing there: flushed */
+	REQUIRE(lease_acquire(c, &a, &st, &e) == 0);
+	CHECK_EQ(lease_release(c, 1, true, 0, &e), 0);
+	CHECK_EQ(lease_resume(c, &a.id, 1, "n1", &pos, &e), 0);
+	CHECK(pos.epoch == 2 && pos.seq == 5);
+	CHECK_EQ(lease_resume(c, &a.id, 1, "n1", &pos, &e), 0);
+	CHECK(pos.epoch == 2);
+	CHECK_EQ(lease_resume(c, &a.id, 1, "n2", &pos, &e), -EKEYREVOKED); /* another life: a copy of the journal */
+	CHECK_EQ(lease_resume(c, &a.id, 3, "n1", &pos, &e), -EKEYREVOKED); /* Redis forgot */
+	CHECK_EQ(lease_resume(c, &b.id, 2, "n1", &pos, &e), -EKEYREVOKED);
+	b.takeover = true;
+	REQUIRE(lease_acquire(c, &b, &st, &e) == 0);
+	CHECK_EQ(lease_resume(c, &a.id, 2, "n3", &pos, &e), -EKEYREVOKED);
+	CHECK(strstr(e.text, "epoch 3 instead of 2") != NULL);
+	rds_conn_free(c);
+}
+
 static void heartbeats(void)
 {
 	struct rds_conn *c = fresh();
@@ -240,7 +266,7 @@ int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {{"acquire_and_refuse", acquire_and_refuse},
 		{"history_50_copied_cache_is_another_holder", history_50_copied_cache_is_another_holder},
-		{"heartbeats", heartbeats}, {"ids", ids}, {"loading", loading}, {0}};
+		{"history_54_resume_is_exact", history_54_resume_is_exact}, {"heartbeats", heartbeats}, {"ids", ids}, {"loading", loading}, {0}};
 
 	signal(SIGPIPE, SIG_IGN);
 	redis_server_start(&server);
