@@ -243,11 +243,10 @@ static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
 	return 0;
 }
 
-/* Up to where the journal says that Redis and S3 have everything. With publish=eager Redis may be ahead of S3: what it names
- * lies only here until then. */
-static uint64_t volume_confirmed(struct journal *j)
+/* The position that the journal says Redis has. */
+static uint64_t volume_applied(struct journal *j)
 {
-	uint64_t seq = 0, uploaded = 0;
+	uint64_t seq = 0;
 	const void *val;
 	struct jkey k;
 	size_t len;
@@ -256,7 +255,21 @@ static uint64_t volume_confirmed(struct journal *j)
 	journal_lock(j);
 	if (view_get(j, &k, &val, &len) == 0 && len >= 16)
 		seq = get_be64((const uint8_t *)val + 8);
+	journal_unlock(j);
+	return seq;
+}
+
+/* Up to where the journal says that Redis and S3 have everything. With publish=eager Redis may be ahead of S3: what it names
+ * lies only here until then. */
+static uint64_t volume_confirmed(struct journal *j)
+{
+	uint64_t seq = volume_applied(j), uploaded = 0;
+	const void *val;
+	struct jkey k;
+	size_t len;
+
 	key_meta(&k, "uploaded");
+	journal_lock(j);
 	if (view_get(j, &k, &val, &len) == 0 && len == 8)
 		uploaded = get_be64(val);
 	journal_unlock(j);
@@ -341,7 +354,7 @@ static int attach_offline(struct volume *v, struct journal *j, uint64_t last_epo
 	if (!v->session_json)
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	v->offline = true;
-	v->offline_applied = volume_applied(v, j);
+	v->offline_applied = volume_applied(j);
 	rc = volume_sum_deltas(j, v->offline_applied, &space, &inodes);
 	if (rc)
 		return errmsg_set(e, rc, "the journal in %s is damaged: run jfs-recover check", v->cache_dir);
