@@ -69,6 +69,16 @@ struct journal *fs_journal(struct fs *fs)
 	return fs->j;
 }
 
+uint64_t fs_dir_moved(struct fs *fs)
+{
+	uint64_t seq;
+
+	journal_lock(fs->j);
+	seq = fs->dir_moved;
+	journal_unlock(fs->j);
+	return seq;
+}
+
 bool fs_has_trash(struct fs *fs)
 {
 	bool has;

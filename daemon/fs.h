@@ -54,6 +54,8 @@ int fs_new(struct journal *j, const struct fs_config *cfg, struct fs **out);
 void fs_free(struct fs *fs);
 void fs_set_config(struct fs *fs, const struct fs_config *cfg); /* setting reload */
 struct journal *fs_journal(struct fs *fs);
+/* The last record that gave a directory another name: what lies below is found by its path only once that is durable. */
+uint64_t fs_dir_moved(struct fs *fs);
 bool fs_has_trash(struct fs *fs); /* as the setting says now */
 
 /* Inode numbers: a durable range is handed in by the id allocator; creation takes from it; FS_NEED/NEED_INODE_IDS when

@@ -34,6 +34,7 @@ struct fs {
 	uint64_t *waiting;	  /* orphans whose release found no room */
 	size_t waiting_n, waiting_size;
 	struct jkey reap_at; /* where fs_reap_step goes on */
+	uint64_t dir_moved;  /* the last record that gave a directory another name */
 	uint64_t reap_ino, reap_from, reap_pos, reap_seq; /* its pass over one live inode; ino 0: none */
 };
 

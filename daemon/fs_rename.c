@@ -168,6 +168,8 @@ static int rename_locked(struct fs *fs, const struct fs_cred *c, struct side *s,
 	rc = fs_op_commit(&op, seq);
 	if (!rc)
 		fs_op_after_drop(&op);
+	if (!rc && (s->type == JFS_DIR || ((flags & FS_RENAME_EXCHANGE) && d->type == JFS_DIR)))
+		fs->dir_moved = *seq;
 	return rc;
 }
 

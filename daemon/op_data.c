@@ -215,7 +215,22 @@ static int flush_run(struct req *r)
 	return rc;
 }
 
-static const struct op fsync_op = { SO_FSYNC, sync_run, send_ok, false };
+/* The path must hold too (P2): an ancestor may have been renamed after the inode's own last change. */
+static int fsync_run(struct req *r)
+{
+	uint64_t moved = fs_dir_moved(r->s->fs);
+	int rc = sync_run(r);
+
+	if (rc)
+		return rc;
+	if (moved > r->seq)
+		r->seq = moved;
+	if (r->hold < 0)
+		r->hold = WM_DURABLE;
+	return 0;
+}
+
+static const struct op fsync_op = { SO_FSYNC, fsync_run, send_ok, false };
 
 static void op_fsync(fuse_req_t q, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {

@@ -88,6 +88,15 @@ def of_a_write_in_flight_the_acknowledged_part_must_be_there(t):
     must_fail(lambda: history.check_exact(after.tree()), "f: found")
     history.in_flight_part = 0
     assert history.check_exact(before.tree()) is None
+    # The same for a power cut.
+    history = History(t.seed)
+    history.ops = [("create", "f", 0o644), ("mkdir", "d", 0o755), ("write", "f", 21, 7, 20000), ("mkdir", "e", 0o755)]
+    cut = history.state_after(2)
+    cut.apply((*history.ops[2], 4075))
+    assert history.check_prefix(cut.tree(), at_least=2) == 2
+    must_fail(lambda: history.check_prefix(cut.tree(), at_least=3), "only the first 2")
+    cut.apply(("mkdir", "e", 0o755))
+    must_fail(lambda: history.check_prefix(cut.tree()), "no prefix")
 
 
 @test()

@@ -431,7 +431,9 @@ static void rename_plain(void)
 	CHECK_EQ(fk_rename(&f, 1, "b", d, "c", 0), -ENOENT);
 	CHECK_EQ(fk_mkdir(&f, 1, "s", &sub), 0);
 	CHECK_EQ(fk_attr(&f, 1).nlink, 4);
+	CHECK_EQ(fs_dir_moved(f.fs), 0); /* files only, so far */
 	CHECK_EQ(fk_rename(&f, 1, "s", d, "s", 0), 0);
+	CHECK_EQ(fs_dir_moved(f.fs), fk_mark(&f));
 	CHECK_EQ(fk_attr(&f, 1).nlink, 3);
 	CHECK_EQ(fk_attr(&f, d).nlink, 3);
 	CHECK_EQ(fk_attr(&f, sub).parent, d);

@@ -647,30 +647,13 @@ class History:
         diff = tree_diff(found, self.model.tree())
         if not diff and not self.in_flight_part:
             return None
-        for op in self.outcomes():
+        for op in outcomes(self.in_flight, self.model, self.in_flight_part):
             after = copy.deepcopy(self.model)
             after.apply(op)
             if not tree_diff(found, after.tree()):
                 return op
         raise Mismatch(f"seed {self.seed}, {len(self.ops)} operations: not the acknowledged state (in flight: "
                        f"{self.in_flight}, of which {self.in_flight_part} bytes acknowledged):\n  " + "\n  ".join(diff[:20]))
-
-    def outcomes(self):
-        """The operation in flight, whole or, of a write, as many of the kernel's pieces as were carried out: they end at
-        borders of pages, and all that write(2) acknowledged is among them."""
-        op = self.in_flight
-        if not op:
-            return
-        yield op
-        if op[0] in ("write", "append"):
-            try:
-                size = self.model.regular(op[1]).content.size
-            except Error:
-                return
-            at = op[2] if op[0] == "write" else size
-            for part in range(-at % 4096 or 4096, op[-1], 4096):
-                if part >= self.in_flight_part:
-                    yield (*op, part)
 
     def resume(self, found):
         """check_exact, and goes on from there: the operation in flight counts as done or never asked for."""
@@ -690,7 +673,7 @@ class History:
             if count:
                 model.apply(history[count - 1])
             diff = tree_diff(found, model.tree())
-            if not diff:
+            if not diff or (count < len(history) and self.is_cut(found, diff, model, history[count])):
                 best = count
             if nearest is None or len(diff) < len(nearest[1]):
                 nearest = (count, diff)
@@ -700,9 +683,38 @@ class History:
             raise Mismatch(f"seed {self.seed}: only the first {best} operations survived, {at_least} were synced")
         return best
 
+    def is_cut(self, found, diff, model, op):
+        """Is `found` the state in which a power cut left the write `op`, between two of its pieces?"""
+        if op[0] not in ("write", "append") or len({found.get("/" + op[1], (0,) * 7)[6]} | {found.get(
+                line.split(":")[0], (0,) * 7)[6] for line in diff}) != 1:
+            return False
+        for piece in outcomes(op, model):
+            after = copy.deepcopy(model)
+            after.apply(piece)
+            if not tree_diff(found, after.tree()):
+                return True
+        return False
+
     def demand(self, diff, what):
         if diff:
             raise Mismatch(f"seed {self.seed}, {len(self.ops)} operations: {what}:\n  " + "\n  ".join(diff[:20]))
+
+
+def outcomes(op, model, at_least=0):
+    """An operation that a crash may have cut, on top of `model`: whole or, of a write, as many of the kernel's pieces as
+    were carried out, at least so many bytes. The pieces end at borders of pages."""
+    if not op:
+        return
+    yield op
+    if op[0] in ("write", "append"):
+        try:
+            size = model.regular(op[1]).content.size
+        except Error:
+            return
+        at = op[2] if op[0] == "write" else size
+        for part in range(-at % 4096 or 4096, op[-1], 4096):
+            if part >= at_least:
+                yield (*op, part)
 
 
 def copy_for(model, op):
