@@ -684,7 +684,8 @@ void volume_detach(struct volume *v)
 	if (v->attached && !v->fenced) {
 		uint64_t left = volume_backlog_exact(v, volume_confirmed(v->journal));
 
-		if (!rds_conn_ok(v->conn))
+		/* Idle since the mount: an outage may have cut it without anybody noticing. */
+		if (!rds_conn_ok(v->conn) || rds_cmd(v->conn, NULL, &e, "PING"))
 			rc = rds_reconnect(v->conn, &e);
 		if (!rc && v->sid)
 			rc = rds_session_end(v->conn, v->sid, &e);
