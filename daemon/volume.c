@@ -224,9 +224,8 @@ static int view_is_current(struct volume *v, uint64_t last_epoch, uint64_t last_
 
 static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
 {
-	int rc;
-
 	uint64_t sid;
+	int rc;
 
 	if (!v->session_json)
 		v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
@@ -324,14 +323,14 @@ static int init_counters(struct volume *v, struct journal *j, struct errmsg *e)
 	int64_t space, inodes, more_space = 0, more_inodes = 0;
 	int rc = lease_counters(v->conn, &space, &inodes, &pos, e);
 
-	if (!rc)
-		rc = volume_sum_deltas(j, pos.seq, &more_space, &more_inodes);
-	if (!rc) {
-		journal_lock(j);
-		journal_set_stats(j, space + more_space, inodes + more_inodes);
-		journal_unlock(j);
-	}
-	return rc;
+	if (!rc && (rc = volume_sum_deltas(j, pos.seq, &more_space, &more_inodes)) != 0)
+		errmsg_set(e, rc, "the journal in %s cannot be read: run jfs-recover check", v->cache_dir);
+	if (rc)
+		return rc;
+	journal_lock(j);
+	journal_set_stats(j, space + more_space, inodes + more_inodes);
+	journal_unlock(j);
+	return 0;
 }
 
 /* Without Redis (--offline): the lease is the one that this journal held last, and nobody can tell yet whether it still is.
@@ -463,6 +462,8 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 		rc = view_is_current(v, last_epoch, last_sid, &current, e);
 		if (!rc && !current) {
 			rc = journal_drop_clean(j, volume_confirmed(j), &dropped);
+			if (rc)
+				return errmsg_set(e, rc, "the journal in %s cannot be read or written: %s", cache_dir, strerror(-rc));
 			log_info("what=\"somebody may have written to the volume since; clean entries dropped\" keys=%" PRIu64, dropped);
 		}
 	}

@@ -133,6 +133,7 @@ static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, ui
 	const uint8_t *k, *v;
 	size_t kn, vn;
 	struct jkey from, key;
+	int rc;
 
 	key_published(&from, ino, chunk);
 	it = view_seek(r->j, &from, 9);
@@ -140,12 +141,14 @@ static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, ui
 		rec->buf.err = -EIO;
 		return;
 	}
-	while (view_step(it, &k, &kn, &v, &vn) > 0) {
+	while ((rc = view_step(it, &k, &kn, &v, &vn)) > 0) {
 		memcpy(key.b, k, kn);
 		key.len = (uint16_t)kn;
 		rec_del(rec, &key, IF_FORGET);
 	}
 	view_end(it);
+	if (rc < 0)
+		rec->buf.err = rc;
 }
 
 /* Extents of the chunk, from `pos` on, whose bytes are in an object now. Their keys and births stay. Returns where to go on
@@ -158,6 +161,7 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 	size_t kn, vn;
 	struct jkey from;
 	uint32_t next = 0;
+	int rc;
 
 	key_extent(&from, ino, chunk, pos);
 	it = view_seek(r->j, &from, 13);
@@ -165,12 +169,13 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 		rec->buf.err = -EIO;
 		return 0;
 	}
-	while (view_step(it, &k, &kn, &v, &vn) > 0) {
+	while ((rc = view_step(it, &k, &kn, &v, &vn)) > 0) {
 		const struct place *p;
 		struct extent_val e;
 
-		if (extent_val_decode(v, vn, &e) != 0)
-			continue;
+		rc = extent_val_decode(v, vn, &e);
+		if (rc)
+			break;
 		if (*budget == 0) {
 			next = e.pos;
 			break;
@@ -185,6 +190,8 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 		rec_put_extent(rec, ino, chunk, &e, 0);
 	}
 	view_end(it);
+	if (rc < 0)
+		rec->buf.err = rc;
 	return next;
 }
 
