@@ -8,14 +8,14 @@
 #include <unistd.h>
 
 #include "daemon/volume_int.h"
+#include "journal/cachedir.h"
 
 #define FILE_NAME "volume.json"
 
 int volume_file_write(struct volume *v, struct errmsg *e)
 {
-	char path[1100], tmp[1110], url[512];
-	char *text = NULL;
-	int fd = -1, rc = 0;
+	char *text = NULL, url[512];
+	int rc = 0;
 
 	rds_url_show(&v->url, url, sizeof(url));
 	json_t *o = json_pack("{s:s, s:s%}", "url", url, "setting", v->setting_text, v->setting_len);
@@ -24,19 +24,17 @@ int volume_file_write(struct volume *v, struct errmsg *e)
 	json_decref(o);
 	if (!text)
 		return errmsg_set(e, -ENOMEM, "out of memory");
-	snprintf(path, sizeof(path), "%s/" FILE_NAME, v->cache_dir);
-	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
 	size_t n = strlen(text);
-	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, text, n) != (ssize_t)n || fsync(fd))
-		rc = errno ? -errno : -EIO;
-	if (fd >= 0 && close(fd) && !rc)
+	int fd = open(v->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
 		rc = -errno;
-	if (!rc && rename(tmp, path))
-		rc = -errno;
+	} else {
+		rc = file_replace(fd, FILE_NAME, text, n);
+		close(fd);
+	}
 	explicit_bzero(text, n);
 	free(text);
-	return rc ? errmsg_set(e, rc, "cannot write %s: %s", path, strerror(-rc)) : 0;
+	return rc ? errmsg_set(e, rc, "cannot write %s/" FILE_NAME ": %s", v->cache_dir, strerror(-rc)) : 0;
 }
 
 /* Takes the setting from one file if its address is ours: 1 taken, 0 another volume, -errno. */
