@@ -21,13 +21,14 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* True (stop looking) when every segment is needed. */
-static bool note_extent(struct look *l, const void *val, size_t len)
+/* 1: every segment is needed, stop looking. 0, or -EUCLEAN: what a damaged extent needs nobody can tell, so nothing goes. */
+static int note_extent(struct look *l, const void *val, size_t len)
 {
 	struct extent_val v;
+	int rc = extent_val_decode(val, len, &v);
 
-	if (extent_val_decode(val, len, &v) || v.kind != EXT_STAGED)
-		return false;
+	if (rc || v.kind != EXT_STAGED)
+		return rc;
 	uint64_t *at = bsearch(&v.segment, l->segments, l->n, sizeof(l->segments[0]), compare);
 	if (at && !l->needed[at - l->segments]) {
 		l->needed[at - l->segments] = true;
@@ -46,8 +47,8 @@ static int look_record(void *arg, uint64_t seq, const void *rec, size_t len)
 	(void)seq;
 	while (!rc && (rc = rec_next(&it, &item)) == 1) {
 		rc = 0;
-		if (item.kind == IT_PUT && item.klen && item.key[0] == T_EXTENT && note_extent(arg, item.val, item.vlen))
-			return 1;
+		if (item.kind == IT_PUT && item.klen && item.key[0] == T_EXTENT)
+			rc = note_extent(arg, item.val, item.vlen);
 	}
 	return rc;
 }

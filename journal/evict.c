@@ -163,9 +163,9 @@ static int sweep_key(void *arg, const uint8_t *key, size_t klen, const uint8_t *
 	if (key[0] != T_INODE)
 		return 0;
 	int rc = inode_val_decode(val, vlen, &v);
-	if (rc || !(v.lflags & (IL_DIR_COMPLETE | IL_XATTR_COMPLETE)))
+	if (rc || !(v.lflags & (IL_DIR_COMPLETE | IL_XATTR_COMPLETE | IL_PLAIN)))
 		return rc;
-	v.lflags &= (uint8_t)~(IL_DIR_COMPLETE | IL_XATTR_COMPLETE);
+	v.lflags &= (uint8_t)~(IL_DIR_COMPLETE | IL_XATTR_COMPLETE | IL_PLAIN);
 	return add(s, key, klen, out, inode_val_encode(&v, out));
 }
 
