@@ -71,6 +71,8 @@ static void fill(bool released)
 
 	REQUIRE(data);
 	kit_init(&k);
+	k.cfg.sync_interval_ms = 60000; /* only what is waited for becomes durable */
+	k.cfg.dirty_limit = 256 << 20;
 	kit_open(&k);
 	memset(&state, 0, sizeof(state));
 	for (size_t i = 0; i < PIECES; i++) {
@@ -162,6 +164,32 @@ static void an_append_that_is_not_named_yet_keeps_it(void)
 	done();
 }
 
+/* The write is acknowledged while reclaim waits for durability: too late to be in what it then looks at. */
+static void name_late(void *arg, int err)
+{
+	const struct extent_val *v = arg;
+
+	CHECK_EQ(err, 0);
+	put_extent(OP_WRITE, 100, v, IF_NEW);
+	staging_release(journal_staging(k.j), v->segment);
+}
+
+static void an_append_that_is_named_meanwhile_keeps_it(void)
+{
+	struct extent_val late;
+
+	fill(false);
+	for (size_t i = 0; i < PIECES; i++)
+		repoint(i);
+	confirm(WM_UPLOADED);
+	confirm(WM_APPLIED);
+	late = staged_extent(&pieces[0]);
+	repoint(1); /* something that is not durable yet, so that reclaim has to wait */
+	journal_when(k.j, WM_DURABLE, journal_mark(k.j, WM_COMMITTED), name_late, &late);
+	CHECK(!goes());
+	done();
+}
+
 static void a_damaged_extent_keeps_everything(void)
 {
 	uint64_t freed, seq;
@@ -188,6 +216,7 @@ int main(int argc, char **argv)
 		{"an_extent_keeps_it", an_extent_keeps_it}, {"a_record_above_applied_keeps_it", a_record_above_applied_keeps_it},
 		{"what_s3_lacks_keeps_it", what_s3_lacks_keeps_it},
 		{"an_append_that_is_not_named_yet_keeps_it", an_append_that_is_not_named_yet_keeps_it},
+		{"an_append_that_is_named_meanwhile_keeps_it", an_append_that_is_named_meanwhile_keeps_it},
 		{"a_damaged_extent_keeps_everything", a_damaged_extent_keeps_everything}, {0}};
 
 	return unit_main(argc, argv, tests);
