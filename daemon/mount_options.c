@@ -24,7 +24,7 @@ static const struct opt table[] = {
 	{ "read-only", 0, OPT_FLAG, AT(read_only), 0, false, NULL, "nothing can be changed" },
 	{ "writeback", 0, OPT_FLAG, AT(writeback), 0, false, NULL, "close() does not wait for the object store" },
 	{ "upload-delay", 0, OPT_TIME, AT(upload_delay_ns), 0, false, "TIME", "with --writeback: upload this late (default 0s)" },
-	{ "upload-hours", 0, OPT_STRING, AT(upload_hours), 0, false, "A-B", "upload only in these hours (0..23, local time)" },
+	{ "upload-hours", 0, OPT_STRING, AT(upload_hours), 0, false, "A-B", "no effect in this release" },
 	{ "durability", 0, OPT_STRING, AT(durability), 0, false, "MODE",
 		"interval: answer when journaled (default); strict: when synced" },
 	{ "sync-interval", 0, OPT_TIME, AT(sync_interval_ns), 0, false, "TIME", "sync the journal so often (default 50ms)" },
@@ -38,17 +38,17 @@ static const struct opt table[] = {
 	{ "buffer-size", 0, OPT_SIZE, AT(buffer_size), MIB, false, "SIZE",
 		"memory for read-ahead and uploads (unit MiB, default 300M)" },
 	{ "max-uploads", 0, OPT_U64, AT(max_uploads), 0, false, "N", "connections for uploading (default 20)" },
-	{ "max-downloads", 0, OPT_U64, AT(max_downloads), 0, false, "N", "connections for reading (default 200)" },
-	{ "max-deletes", 0, OPT_U64, AT(max_deletes), 0, false, "N", "deletions at once (default 10, 0: never delete)" },
-	{ "upload-limit", 0, OPT_U64, AT(upload_limit), 0, false, "MBIT", "Mbit/s (default: the volume's setting)" },
-	{ "download-limit", 0, OPT_U64, AT(download_limit), 0, false, "MBIT", "Mbit/s (default: the volume's setting)" },
-	{ "get-timeout", 0, OPT_TIME, AT(get_timeout_ns), 0, false, "TIME", "of one download (default 60s)" },
-	{ "put-timeout", 0, OPT_TIME, AT(put_timeout_ns), 0, false, "TIME", "of one upload (default 60s)" },
+	{ "max-downloads", 0, OPT_U64, AT(max_downloads), 0, false, "N", "no effect in this release" },
+	{ "max-deletes", 0, OPT_U64, AT(max_deletes), 0, false, "N", "0: never delete objects" },
+	{ "upload-limit", 0, OPT_U64, AT(upload_limit), 0, false, "MBIT", "no effect in this release" },
+	{ "download-limit", 0, OPT_U64, AT(download_limit), 0, false, "MBIT", "no effect in this release" },
+	{ "get-timeout", 0, OPT_TIME, AT(get_timeout_ns), 0, false, "TIME", "no effect in this release: --put-timeout serves both" },
+	{ "put-timeout", 0, OPT_TIME, AT(put_timeout_ns), 0, false, "TIME", "of one request to the object store (default 60s)" },
 	{ "io-retries", 0, OPT_U64, AT(io_retries), 0, false, "N", "of a read before EIO (default 10)" },
 	{ "storage", 0, OPT_STRING, AT(storage), 0, false, "NAME", "another way to the same objects, for this mount" },
 	{ "bucket", 0, OPT_STRING, AT(bucket), 0, false, "URL", "another way to the same objects, for this mount" },
 	{ "heartbeat", 0, OPT_TIME, AT(heartbeat_ns), 0, false, "TIME", "renew lease and session so often (default 12s)" },
-	{ "no-bgjob", 0, OPT_FLAG, AT(no_bgjob), 0, false, NULL, "no cleaning for others" },
+	{ "no-bgjob", 0, OPT_FLAG, AT(no_bgjob), 0, false, NULL, "always so: no cleaning for others" },
 	{ "atime-mode", 0, OPT_STRING, AT(atime_mode), 0, false, "MODE", "relatime (default), strictatime or noatime" },
 	{ "takeover", 0, OPT_FLAG, AT(takeover), 0, false, NULL, "take the volume from the host that holds it" },
 	{ "offline", 0, OPT_FLAG, AT(offline), 0, false, NULL, "mount this machine's journal while Redis is away" },
@@ -207,10 +207,11 @@ int mount_options_parse(struct mount_options *o, int argc, char **argv, struct e
 	o->cache_size = 100ull << 30;
 	o->free_space_ratio = 0.1;
 	o->max_uploads = 20;
-	o->max_downloads = 200;
+	o->max_downloads = MAX_DOWNLOADS_DEFAULT;
 	o->max_deletes = 10;
 	o->io_retries = 10;
-	o->get_timeout_ns = o->put_timeout_ns = 60 * SECOND;
+	o->get_timeout_ns = GET_TIMEOUT_DEFAULT;
+	o->put_timeout_ns = 60 * SECOND;
 	o->sync_interval_ns = SECOND / 20;
 	o->heartbeat_ns = 12 * SECOND;
 	o->allow_other = geteuid() == 0;

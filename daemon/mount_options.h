@@ -9,6 +9,9 @@
 #include "util/buf.h"
 #include "util/errmsg.h"
 
+#define MAX_DOWNLOADS_DEFAULT 200
+#define GET_TIMEOUT_DEFAULT   60000000000ull /* ns */
+
 struct mount_options {
 	/* where: the arguments */
 	const char *meta_url, *mountpoint; /* owned by `args` */

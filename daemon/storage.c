@@ -5,9 +5,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "util/buf.h"
+
+/* The same objects by another way: --storage and --bucket of a mount. */
+static int override(struct rds_setting *s, const struct storage_limits *l)
+{
+	int rc = l->storage ? rds_setting_set(&s->storage, l->storage) : 0;
+
+	if (rc || !l->bucket)
+		return rc;
+	if (strcasecmp(s->storage, "file") != 0)
+		return rds_setting_set(&s->bucket, l->bucket);
+	char *dir = storage_file_bucket(l->bucket);
+
+	rc = dir ? rds_setting_set(&s->bucket, dir) : -ENOMEM;
+	free(dir);
+	return rc;
+}
 
 int storage_open(const struct rds_setting *s, const struct storage_limits *l, struct obj_store **out, struct errmsg *e)
 {
@@ -16,9 +33,13 @@ int storage_open(const struct rds_setting *s, const struct storage_limits *l, st
 	int rc = rds_setting_copy(&plain, s);
 
 	*out = NULL;
-	if (rc)
+	if (!rc)
+		rc = override(&plain, l);
+	if (rc) {
+		rds_setting_fini(&plain);
 		return errmsg_set(e, rc, "no memory for the volume setting");
-	snprintf(storage, sizeof(storage), "%s", s->storage);
+	}
+	snprintf(storage, sizeof(storage), "%s", plain.storage);
 	for (char *p = storage; *p; p++)
 		*p = (char)tolower((unsigned char)*p); /* as stock */
 	rc = rds_setting_decrypt(&plain, e);

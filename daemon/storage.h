@@ -7,6 +7,7 @@
 
 struct storage_limits {
 	unsigned max_parallel, retries, timeout_ms; /* as in struct obj_config */
+	const char *storage, *bucket;		    /* for this client instead of the setting's; NULL: the setting's */
 };
 
 /* Opens the store that the setting names; decrypts the secrets in a copy of its own. Does not touch the network. Errors of

@@ -102,7 +102,8 @@ int volume_connect(const struct volume_config *cfg, struct volume **out, struct 
 		rc = block_format_of(&v->setting, &v->format, e);
 	if (!rc) {
 		const struct storage_limits limits = {
-			.max_parallel = cfg->max_uploads, .retries = cfg->io_retries, .timeout_ms = cfg->timeout_ms};
+			.max_parallel = cfg->max_uploads, .retries = cfg->io_retries, .timeout_ms = cfg->timeout_ms,
+			.storage = cfg->storage, .bucket = cfg->bucket};
 
 		rc = storage_open(&v->setting, &limits, &v->store, e);
 	}

@@ -30,6 +30,8 @@ struct volume_config {
 	const char *mountpoint;
 	bool takeover, offline, read_only;
 	bool writeback, eager;
+	bool keep_objects;		/* --max-deletes=0: delete nothing from the object store */
+	const char *storage, *bucket;	/* another way to the same objects; NULL: the setting's */
 	uint64_t upload_delay_ns, heartbeat_ns, retention_ns;
 	uint64_t buffer_bytes, cache_bytes;
 	double free_ratio;

@@ -246,7 +246,7 @@ int volume_replay_start(struct volume *v, struct errmsg *e)
 	const struct replayer_config rc_cfg = {.journal = v->journal, .url = &v->url, .epoch = v->lease.pos.epoch, .sid = v->sid,
 		.upload_delay_ms = v->cfg.writeback ? v->cfg.upload_delay_ns / 1000000 : 0, .eager = v->cfg.eager,
 		.retention_ms = v->cfg.retention_ns / 1000000,
-		.ops = {.upload = ops_upload, .delete_slice = ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
+		.ops = {.upload = ops_upload, .delete_slice = v->cfg.keep_objects ? NULL : ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
 			.on_applied = ops_applied, .on_stopped = ops_stopped},
 		.ctx = v};
 	struct replayer *r = NULL;

@@ -194,5 +194,58 @@ def a_mount_ends_though_somebody_waits_for_redis(t):
     volume.check()
 
 
+def deleted_past_retention(t, volume, m):
+    """Writes and deletes a file, both published; waits until the retention of that is over. Its object's path."""
+    put(m, "f", b"x" * 1000)
+    m.flush()
+    before = set(objects(volume))
+    os.unlink(m.path("f"))
+    m.flush()
+    gone = m.stats()["sequence_applied"]
+    wait_until(lambda: m.stats()["sequence_trim"] >= gone, 30, "the end of the retention")
+    assert len(before) == 1
+    return before.pop()
+
+
+def objects(volume):
+    return [os.path.join(d, f) for d, _, files in os.walk(volume.bucket) for f in files if d.find("/chunks/") > 0]
+
+
+@test(timeout=60, needs=NEEDS)
+def p10_an_object_goes_when_the_retention_is_over(t):
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--retention", "1s")
+    path = deleted_past_retention(t, volume, m)
+    wait_until(lambda: not os.path.exists(path), 30, "the object to be deleted")
+    m.umount(flush=True)
+
+
+@test(timeout=60, needs=NEEDS)
+def max_deletes_0_leaves_objects_alone(t):
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--retention", "1s", "--max-deletes", "0")
+    path = deleted_past_retention(t, volume, m)
+    put(m, "g", b"y")  # a whole window later it is still there
+    m.flush()
+    m.umount(flush=True)
+    assert os.path.exists(path)
+
+
+@test(timeout=60, needs=NEEDS)
+def another_bucket_for_this_mount(t):
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume)
+    put(m, "f", b"where it was")
+    m.umount(flush=True)
+    moved = t.folder("moved")
+    os.rename(os.path.join(volume.bucket, volume.name), os.path.join(moved, volume.name))
+    other = Mount(t, volume, "--bucket", moved, name="other")
+    assert get(other, "f") == b"where it was"
+    put(other, "g", b"and here")
+    other.umount(flush=True)
+    assert len([f for _, _, files in os.walk(moved) for f in files]) == 3  # with juicefs_uuid
+    assert not objects(volume)
+
+
 if __name__ == "__main__":
     sys.exit(main())
