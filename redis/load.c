@@ -107,28 +107,28 @@ static int load_one(struct rds_conn *c, struct rds_loaded *l, struct redisReply 
 	return fail(c, rc);
 }
 
-int rds_load_inode(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)
+/* A key that holds one string: the whole value, or none. */
+static int load_value(struct rds_conn *c, size_t (*key_of)(char *, const char *, uint64_t), uint64_t ino, struct rds_loaded *l,
+	struct errmsg *e)
 {
 	char key[RDS_KEY_MAX];
 	struct redisReply *r;
 
-	rds_key_inode(key, NULL, ino);
+	key_of(key, NULL, ino);
 	int rc = load_one(c, l, &r, e, "GET", key, NULL);
 	if (!rc)
 		l->value = bytes_of(r);
 	return rc;
 }
 
+int rds_load_inode(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)
+{
+	return load_value(c, rds_key_inode, ino, l, e);
+}
+
 int rds_load_symlink(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)
 {
-	char key[RDS_KEY_MAX];
-	struct redisReply *r;
-
-	rds_key_symlink(key, NULL, ino);
-	int rc = load_one(c, l, &r, e, "GET", key, NULL);
-	if (!rc)
-		l->value = bytes_of(r);
-	return rc;
+	return load_value(c, rds_key_symlink, ino, l, e);
 }
 
 int rds_load_chunk(struct rds_conn *c, uint64_t ino, uint32_t chunk, struct rds_loaded *l, struct errmsg *e)
