@@ -55,6 +55,11 @@ struct volume {
 
 int volume_meta_put(struct journal *j, const char *name, const void *val, size_t len);
 
+/* volume_attach.c: up to where the journal says that Redis and S3 have everything. */
+uint64_t volume_confirmed(struct journal *j);
+/* The keeper's resume (daemon/keeper.h) of a mount that began offline. */
+int volume_resume(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e);
+
 /* volume_file.c: CACHE/volume.json */
 int volume_file_write(struct volume *v, struct errmsg *e);
 /* Offline: finds the one below cache_root whose address is the URL's, and takes the setting from it. */
