@@ -148,13 +148,14 @@ static int config_text(void *ctx, struct buf *out)
 
 	if (a->volume)
 		volume_figures(a->volume, &f);
-	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s}",
+	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s, s:s}",
 		"Meta", "MountPoint", a->mountpoint, "Sid", (json_int_t)f.sid, "ReadOnly", o->read_only, "Subdir",
 		o->subdir ? o->subdir : "", "Format", format_json(a), "Chunk", "CacheDir", a->cache, "Writeback", o->writeback,
 		"UploadDelay", (json_int_t)o->upload_delay_ns, "BufferSize", (json_int_t)o->buffer_size, "BlockSize",
 		a->volume ? (json_int_t)volume_setting(a->volume)->block_kib * 1024 : (json_int_t)4 << 20, "Version", JFS_VERSION,
 		"Pid", (int)getpid(), "PPid", (int)getppid(), "AttrTimeout", forever, "EntryTimeout", forever, "DirEntryTimeout",
-		forever, "Journal", journal_cache_id(a->journal), "Replay", f.replay_state);
+		forever, "Journal", journal_cache_id(a->journal), "Replay", f.replay_state, "Failure",
+		journal_failure(a->journal));
 	char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 
 	json_decref(root);

@@ -249,11 +249,15 @@ static const char *config_text(const json_t *config, const char *group, const ch
 static void print_mount(const char *mountpoint, const json_t *config, const json_t *stats)
 {
 	static const char *const others[] = {"used_space", "used_inodes"};
-	const char *key;
+	const char *key, *failure = json_string_value(json_object_get(config, "Failure"));
 	json_t *v;
 
 	printf("mount      %s\n", mountpoint);
 	printf("volume     %s (%s)\n", config_text(config, "Format", "Name"), config_text(config, "Format", "UUID"));
+	if ((v = json_object_get(config, "Replay")) && json_string_length(v) > 0)
+		printf("replay     %s\n", json_string_value(v));
+	if (failure && *failure)
+		printf("read-only  %s\n", failure);
 	json_object_foreach((json_t *)(uintptr_t)stats, key, v)
 	{
 		const char *name = strncmp(key, "juicefs_", 8) == 0 ? key + 8 : key;

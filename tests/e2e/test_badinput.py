@@ -559,6 +559,7 @@ def takeover_fences_the_old_mount(t):
     write(b.path("ok/b"))
     b.flush()
     a.wait_stat("fenced", lambda n: n == 1)
+    assert re.search(r"^read-only +.*took the volume over", t.run(JFS, "status", a.dir), re.M)
     before = v.keys()
     objects = files_below(v.bucket)
     fails_with(errno.EROFS, write, a.path("ok/more"))

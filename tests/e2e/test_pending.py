@@ -2,6 +2,7 @@
 """What is still to come: who waits for S3 and Redis, who must not, and what is kept until it has arrived (P6, P7, P11)."""
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -169,7 +170,8 @@ def a_flush_that_cannot_end_says_so(t):
     net("pass")
     assert flush.wait(30) != 0
     assert "jfs status" in fails(t, JFS, "umount", "--flush", m.dir, timeout=30)
-    assert m.status()  # still there
+    seen = t.run(JFS, "status", m.dir)
+    assert re.search(r"^replay +stopped: .*history", seen, re.M), seen
     m.umount(timeout=30)
 
 
