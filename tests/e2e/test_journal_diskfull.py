@@ -3,21 +3,11 @@
 full disk, then there is room again. Nothing that was durable is lost, and nothing ends in EIO."""
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.join(HERE, "..", "..")
-sys.path.insert(0, os.path.join(ROOT, "fault-injection"))
-import powercut  # noqa: E402
-
-BUILD = os.environ.get("JFS_BUILD") or os.path.join(ROOT, "build")
-
-
-def tool(name, *args):
-    return subprocess.run([os.path.join(BUILD, "tests", "e2e", name), *map(str, args)], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=120)
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from harness import *  # noqa: E402,F403
+from journaltools import on_each_file_system, powercut, tool  # noqa: E402
 
 
 def fill(path):
@@ -33,7 +23,8 @@ def fill(path):
         f.truncate(f.tell() - (9 << 19))
 
 
-def history_12_disk_full(fs, work):
+@on_each_file_system
+def history_12_disk_full(_t, fs, work):
     image, mnt, hot, mark = (os.path.join(work, n) for n in ("img", "mnt", "hot", "mark"))
     cache, filler = os.path.join(mnt, "cache"), os.path.join(mnt, "filler")
     with open(image, "wb") as f:
@@ -56,27 +47,6 @@ def history_12_disk_full(fs, work):
         os.mkdir(hot)
         r = tool("journal_verify", cache, hot, 500)
         assert r.returncode == 0, r.stdout
-
-
-def main():
-    why = powercut.unusable()
-    passed = failed = skipped = 0
-    for fs in ("ext4", "xfs"):
-        if why or not any(os.access(os.path.join(p, f"mkfs.{fs}"), os.X_OK) for p in ("/sbin", "/usr/sbin")):
-            print(f"SKIP history_12_disk_full {fs}: {why or 'no mkfs.' + fs}", file=sys.stderr)
-            skipped += 1
-            continue
-        work = tempfile.mkdtemp(prefix="jfs-full.", dir="/dev/shm")
-        try:
-            history_12_disk_full(fs, work)
-            passed += 1
-        except Exception as e:  # every failure is reported, the others still run
-            failed += 1
-            print(f"FAIL history_12_disk_full {fs}: {type(e).__name__}: {e}", file=sys.stderr)
-        finally:
-            shutil.rmtree(work)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return failed > 0
 
 
 if __name__ == "__main__":
