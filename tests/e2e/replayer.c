@@ -123,10 +123,35 @@ struct world {
 	int held;
 };
 
+struct id_search {
+	uint8_t id[8];
+};
+
+static int holds_id(void *arg, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen)
+{
+	const struct id_search *s = arg;
+
+	(void)key;
+	(void)klen;
+	return memmem(val, vlen, s->id, sizeof(s->id)) != NULL;
+}
+
+/* P4, HISTORIES 35: what is uploaded stands in a window that a power cut would leave. */
+static bool is_recorded_durably(struct world *w, uint64_t id)
+{
+	static const uint8_t windows = T_WINDOW;
+	struct id_search s;
+
+	put_be64(s.id, id);
+	return journal_base_scan(w->j, &windows, 1, holds_id, &s) == 1;
+}
+
 static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
 {
 	struct world *w = ctx;
 
+	for (size_t i = 0; i < n; i++)
+		CHECK(is_recorded_durably(w, plans[i].id));
 	if (atomic_load(&w->hold_uploads)) { /* answered when the uploader ends */
 		REQUIRE(w->held < 8);
 		w->held_done[w->held] = done;
