@@ -580,7 +580,7 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 		replayer_free(r);
 		return errmsg_set(e, err, "what replay needs cannot be read from the journal: %s", strerror(-err));
 	}
-	*t = (struct trim_point){ r->applied, clock_mono_ms() };
+	*t = (struct trim_point){ r->applied, clock_mono_ms(), journal_mark(r->j, WM_COMMITTED) };
 	err = lagging_load(r);
 	if (err) {
 		replayer_free(r);

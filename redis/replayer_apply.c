@@ -13,90 +13,6 @@
 #define EXTENTS 2048	  /* and extents: a file may have as many as it likes, a record not */
 #define BYTES	(128u << 10) /* and bytes of lists */
 
-/* --- where staged bytes went --- */
-
-struct places {
-	VEC(struct place) v;
-};
-
-static int by_place(const void *a, const void *b)
-{
-	const struct place *x = a, *y = b;
-
-	if (x->segment != y->segment)
-		return x->segment < y->segment ? -1 : 1;
-	return x->off < y->off ? -1 : x->off > y->off;
-}
-
-/* Slices that a list of the window names; a rebuilt plan may have done without some. */
-static int ids_named(const struct window *w, struct hmap *ids)
-{
-	bool fresh;
-	uint32_t i;
-
-	for (size_t p = 0; p < w->posts.n; p++) {
-		for (uint32_t k = 0; k < w->posts.v[p].n; k++) {
-			uint64_t id = get_be64(w->posts.v[p].records + (size_t)k * JFS_SLICE_LEN + 4);
-
-			if (hmap_put(ids, &id, sizeof(id), 0, &i, &fresh) != 0)
-				return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-static int places_make(const struct window *w, struct places *out)
-{
-	struct hmap ids = { 0 };
-	uint32_t unused;
-	int err = ids_named(w, &ids);
-
-	for (size_t i = 0; i < w->slices.n && !err; i++) {
-		const struct slice_plan *s = &w->slices.v[i].s;
-		uint32_t at = 0;
-
-		if (!hmap_get(&ids, &s->id, sizeof(s->id), &unused))
-			continue;
-		for (uint32_t k = 0; k < s->n && !err; at += s->pieces[k++].len) {
-			struct place *p;
-
-			if (s->pieces[k].kind != PIECE_STAGED)
-				continue;
-			p = vec_push(&out->v);
-			if (!p)
-				err = -ENOMEM;
-			else
-				*p = (struct place){ s->pieces[k].segment, s->pieces[k].off, s->pieces[k].len, s->size, at, s->id };
-		}
-	}
-	hmap_fini(&ids);
-	if (out->v.n)
-		qsort(out->v.v, out->v.n, sizeof(*out->v.v), by_place);
-	return err;
-}
-
-static const struct place *place_of(const struct places *pl, const struct extent_val *e)
-{
-	size_t lo = 0, hi = pl->v.n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-		const struct place *p = &pl->v.v[mid];
-
-		if (p->segment < e->segment || (p->segment == e->segment && p->off <= e->off))
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	for (; lo-- > 0 && pl->v.v[lo].segment == e->segment && pl->v.v[lo].off >= e->run_off;) {
-		const struct place *p = &pl->v.v[lo];
-
-		if ((uint64_t)e->off + e->len <= (uint64_t)p->off + p->len)
-			return p;
-	}
-	return NULL;
-}
-
 /* --- committing in batches --- */
 
 struct apply {
@@ -113,8 +29,8 @@ static void fill_smap(struct replayer *r, struct rec *rec, void *arg)
 	const struct apply *a = arg;
 
 	(void)r;
-	for (size_t i = a->at; i < a->pl->v.n && i < a->at + BATCH; i++) {
-		const struct place *p = &a->pl->v.v[i];
+	for (size_t i = a->at; i < a->pl->staged.n && i < a->at + BATCH; i++) {
+		const struct place *p = &a->pl->staged.v[i];
 		struct smap_val m = { .len = p->len, .slice_id = p->id, .slice_size = p->slice_size, .slice_off = p->slice_off,
 			.window_end = a->w->end };
 		uint8_t val[SMAP_VAL_LEN];
@@ -151,8 +67,8 @@ static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, ui
 		rec->buf.err = rc;
 }
 
-/* Extents of the chunk, from `pos` on, whose bytes are in an object now. Their keys and births stay. Returns where to go on
- * when *budget ran out, else 0. */
+/* Extents of the chunk, from `pos` on, whose bytes are in one of the window's slices now. Returns where to go on when
+ * *budget ran out, else 0. */
 static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struct places *pl, uint64_t ino, uint32_t chunk,
 	uint32_t pos, unsigned *budget)
 {
@@ -170,7 +86,6 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 		return 0;
 	}
 	while ((rc = view_step(it, &k, &kn, &v, &vn)) > 0) {
-		const struct place *p;
 		struct extent_val e;
 
 		rc = extent_val_decode(v, vn, &e);
@@ -181,13 +96,8 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 			break;
 		}
 		--*budget;
-		if (e.kind != EXT_STAGED || !(p = place_of(pl, &e)))
-			continue;
-		e.kind = EXT_OBJECT;
-		e.slice_id = p->id;
-		e.slice_size = p->slice_size;
-		e.slice_off = p->slice_off + e.off - p->off;
-		rec_put_extent(rec, ino, chunk, &e, 0);
+		if (places_repoint(pl, ino, chunk, &e))
+			rec_put_extent(rec, ino, chunk, &e, 0);
 	}
 	view_end(it);
 	if (rc < 0)
@@ -330,11 +240,11 @@ int apply_places(struct replayer *r, const struct window *w)
 	uint64_t seq;
 	int err = places_make(w, &pl);
 
-	for (a.at = 0; a.at < pl.v.n && !err; a.at += BATCH)
+	for (a.at = 0; a.at < pl.staged.n && !err; a.at += BATCH)
 		err = commit_record(r, OP_APPLIED, fill_smap, &a, &seq);
-	for (a.at = a.pos = 0; a.at < w->posts.n && pl.v.n && !err; a.at = a.next_at, a.pos = a.next_pos)
+	for (a.at = a.pos = 0; a.at < w->posts.n && pl.staged.n + pl.moved.n && !err; a.at = a.next_at, a.pos = a.next_pos)
 		err = commit_record(r, OP_APPLIED, fill_extents, &a, &seq);
-	vec_fini(&pl.v);
+	places_fini(&pl);
 	return err;
 }
 
@@ -361,7 +271,7 @@ int apply_commit(struct replayer *r, const struct window *w, bool there)
 	t = vec_push(&r->trim_queue);
 	if (!t)
 		return -ENOMEM;
-	*t = (struct trim_point){ w->end, clock_mono_ms() };
+	*t = (struct trim_point){ w->end, clock_mono_ms(), journal_mark(r->j, WM_COMMITTED) };
 	pthread_mutex_lock(&r->lock);
 	r->status.applied = r->applied;
 	pthread_mutex_unlock(&r->lock);
@@ -398,6 +308,23 @@ int uploaded_commit(struct replayer *r, uint64_t end)
 	return raise_when_durable(r, WM_UPLOADED, end, seq);
 }
 
+static int stop_at_first(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	(void)arg;
+	(void)seq;
+	(void)rec;
+	(void)len;
+	return 1;
+}
+
+/* Has Redis every operation up to `seen`? Until then one of them may still bring a reference to a slice that died with the
+ * point's window: before that was applied, the view named it (redis/places.h). */
+static bool all_applied(struct replayer *r, uint64_t seen)
+{
+	return seen <= r->acked.seq ||
+		(seen <= journal_mark(r->j, WM_DURABLE) && journal_log_scan(r->j, r->acked.seq, seen, stop_at_first, NULL) == 0);
+}
+
 void trim_step(struct replayer *r)
 {
 	uint64_t retention = r->cfg.retention_ms ? r->cfg.retention_ms : 30u * 60 * 1000, now = clock_mono_ms(), to = 0, seq;
@@ -405,7 +332,7 @@ void trim_step(struct replayer *r)
 	size_t n = 0, out = 0;
 
 	while (n < r->trim_queue.n && r->trim_queue.v[n].ms + retention <= now && r->trim_queue.v[n].seq <= r->acked.seq &&
-		r->trim_queue.v[n].seq <= r->uploaded)
+		r->trim_queue.v[n].seq <= r->uploaded && all_applied(r, r->trim_queue.v[n].seen))
 		to = r->trim_queue.v[n++].seq;
 	if (r->trim_queue.n > n) {
 		uint64_t at = r->trim_queue.v[n].ms + retention;

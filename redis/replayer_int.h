@@ -8,6 +8,7 @@
 
 #include "redis/chooser.h"
 #include "redis/coalesce.h"
+#include "redis/places.h"
 #include "redis/replayer.h"
 #include "redis/script.h"
 #include "redis/window.h"
@@ -45,14 +46,9 @@ struct event { /* from other threads */
 	int err;
 };
 
-struct place { /* where the staged bytes of a window went: sorted by segment, off */
-	uint64_t segment;
-	uint32_t off, len, slice_size, slice_off;
-	uint64_t id;
-};
-
 struct trim_point {
 	uint64_t seq, ms; /* applied when, monotonic */
+	uint64_t seen;	  /* committed when that was in the view */
 };
 
 /* What callbacks of the journal hold: they may come when the replayer is gone. */

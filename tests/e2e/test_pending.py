@@ -222,6 +222,37 @@ def p10_an_object_goes_when_the_retention_is_over(t):
     m.umount(flush=True)
 
 
+@test(timeout=90, needs=NEEDS)
+def h36_a_copy_of_a_rewritten_file_refers_to_what_is_still_there(t):
+    """A list that grew too long is rewritten as one slice and the old slices are deleted; what is copied from the file
+    afterwards must not refer to them."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0", "--block-size", "64")
+    m = Mount(t, volume, "--writeback", "--retention", "1s")
+    want = bytearray(b"base" * 5000)
+    put(m, "f", bytes(want))
+    m.flush()
+    first = set(objects(volume))
+    for i in range(6):
+        want[3000 * i:3000 * i + 100] = bytes([65 + i]) * 100
+        with open(m.path("f"), "r+b") as f:
+            f.seek(3000 * i)
+            f.write(bytes([65 + i]) * 100)
+        m.flush()
+    wait_until(lambda: not first & set(objects(volume)), 30, "the end of the first slice")
+    want[:19000] = b"over" * 4750  # few pieces again: a copy of them is a list of two records
+    with open(m.path("f"), "r+b") as f:
+        f.write(want[:19000])
+    with open(m.path("f"), "rb") as a, open(m.path("g"), "wb") as b:
+        assert os.copy_file_range(a.fileno(), b.fileno(), len(want)) == len(want)
+    assert get(m, "g") == want
+    m.umount(flush=True)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    assert get(other, "f") == want
+    assert get(other, "g") == want
+    other.umount(flush=True)
+
+
 @test(timeout=60, needs=NEEDS)
 def max_deletes_0_leaves_objects_alone(t):
     volume = Volume(t, RedisServer(t)).format("--trash-days", "0")

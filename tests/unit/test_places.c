@@ -1,0 +1,123 @@
+/* Extents are pointed at the slices that hold their bytes after a window, and at nothing else. */
+#include "redis/places.h"
+#include "tests/unit/unit.h"
+
+enum { INO = 7, CHUNK = 1, SLICE = 1000 };
+
+/* One slice of 10 staged bytes, 20 zeroes and 30 bytes of slice 4, named by the list of (INO, CHUNK) when `named`. */
+static void sample(struct window *w, struct places *p, bool named)
+{
+	const struct jfs_slice record = { .id = SLICE, .size = 60, .len = 60 };
+	uint8_t *list;
+	struct pl_slice *s;
+	struct pl_post *o;
+
+	memset(w, 0, sizeof(*w));
+	memset(p, 0, sizeof(*p));
+	list = arena_alloc(&w->mem, JFS_SLICE_LEN);
+	s = vec_push(&w->slices);
+	o = vec_push(&w->posts);
+	REQUIRE(list && s && o);
+	jfs_slice_encode(&record, list);
+	*o = (struct pl_post){ .ino = INO, .chunk = CHUNK, .records = list, .n = named };
+	*s = (struct pl_slice){ .ino = INO, .chunk = CHUNK, .composed = true, .s = { .id = SLICE, .size = 60, .n = 3 } };
+	s->s.pieces = arena_alloc(&w->mem, 3 * sizeof(struct slice_piece));
+	REQUIRE(s->s.pieces);
+	s->s.pieces[0] = (struct slice_piece){ .kind = PIECE_STAGED, .len = 10, .segment = 3, .off = 5, .run_off = 1, .run_len = 20 };
+	s->s.pieces[1] = (struct slice_piece){ .kind = PIECE_ZERO, .len = 20 };
+	s->s.pieces[2] = (struct slice_piece){ .kind = PIECE_OBJECT, .len = 30, .slice_id = 4, .slice_size = 90, .slice_off = 60 };
+	REQUIRE(places_make(w, p) == 0);
+}
+
+static bool staged_moves(const struct places *p, uint64_t segment, uint32_t off, uint32_t len, uint32_t to)
+{
+	struct extent_val e = { .pos = 100, .len = len, .born = 3, .kind = EXT_STAGED, .segment = segment, .off = off, .run_off = 1,
+		.run_len = 20 };
+
+	if (!places_repoint(p, INO + 5, 0, &e)) /* any file may show the same staged bytes */
+		return false;
+	CHECK(e.kind == EXT_OBJECT && e.slice_id == SLICE && e.slice_size == 60 && e.slice_off == to);
+	CHECK(e.pos == 100 && e.len == len && e.born == 3);
+	return true;
+}
+
+static bool object_moves(const struct places *p, uint64_t ino, uint32_t chunk, uint64_t id, uint32_t off, uint32_t len, uint32_t to)
+{
+	struct extent_val e = { .pos = 100, .len = len, .born = 3, .kind = EXT_OBJECT, .slice_id = id, .slice_size = 90, .slice_off = off };
+
+	if (!places_repoint(p, ino, chunk, &e))
+		return false;
+	CHECK(e.kind == EXT_OBJECT && e.slice_id == SLICE && e.slice_size == 60 && e.slice_off == to);
+	CHECK(e.pos == 100 && e.len == len && e.born == 3);
+	return true;
+}
+
+static void whole_extents_are_pointed(void)
+{
+	struct window w;
+	struct places p;
+
+	sample(&w, &p, true);
+	CHECK(staged_moves(&p, 3, 5, 10, 0));
+	CHECK(staged_moves(&p, 3, 7, 3, 2));
+	CHECK(!staged_moves(&p, 3, 4, 3, 0));	/* begins before */
+	CHECK(!staged_moves(&p, 3, 10, 6, 0));	/* ends behind */
+	CHECK(!staged_moves(&p, 2, 5, 10, 0));	/* another segment */
+	CHECK(object_moves(&p, INO, CHUNK, 4, 60, 30, 30));
+	CHECK(object_moves(&p, INO, CHUNK, 4, 70, 5, 40));
+	CHECK(!object_moves(&p, INO, CHUNK, 4, 59, 5, 0));
+	CHECK(!object_moves(&p, INO, CHUNK, 4, 80, 11, 0));
+	CHECK(!object_moves(&p, INO, CHUNK, 5, 60, 30, 0));
+	places_fini(&p);
+	window_fini(&w);
+}
+
+/* Others that refer to the old slice go on doing so: Redis counts them. */
+static void objects_move_in_their_chunk_only(void)
+{
+	struct window w;
+	struct places p;
+
+	sample(&w, &p, true);
+	CHECK(!object_moves(&p, INO + 1, CHUNK, 4, 60, 30, 0));
+	CHECK(!object_moves(&p, INO, CHUNK + 1, 4, 60, 30, 0));
+	places_fini(&p);
+	window_fini(&w);
+}
+
+static void slices_that_no_list_names_hold_nothing(void)
+{
+	struct window w;
+	struct places p;
+
+	sample(&w, &p, false);
+	CHECK(p.staged.n == 0 && p.moved.n == 0);
+	CHECK(!staged_moves(&p, 3, 5, 10, 0));
+	places_fini(&p);
+	window_fini(&w);
+}
+
+static void holes_stay(void)
+{
+	struct extent_val e = { .pos = 1, .len = 2, .kind = EXT_HOLE };
+	struct window w;
+	struct places p;
+
+	sample(&w, &p, true);
+	CHECK(!places_repoint(&p, INO, CHUNK, &e));
+	places_fini(&p);
+	window_fini(&w);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct unit_test tests[] = {
+		{ "whole_extents_are_pointed", whole_extents_are_pointed },
+		{ "objects_move_in_their_chunk_only", objects_move_in_their_chunk_only },
+		{ "slices_that_no_list_names_hold_nothing", slices_that_no_list_names_hold_nothing },
+		{ "holes_stay", holes_stay },
+		{ NULL, NULL },
+	};
+
+	return unit_main(argc, argv, tests);
+}
