@@ -7,7 +7,7 @@
 #include "daemon/commands.h"
 #include "daemon/control.h"
 #include "daemon/options.h"
-#include "daemon/virt.h"
+#include "daemon/verbs.h"
 
 static const struct opt table[] = { { 0 } };
 
@@ -33,7 +33,7 @@ int cmd_flush(int argc, char **argv)
 	} else {
 		r = control_find_mount(res.args[0], point, &e);
 		if (r == 0)
-			r = control_command(point, CONTROL_FLUSH, &e);
+			r = control_command(point, VERB_FLUSH, &e);
 		if (r)
 			fprintf(stderr, "jfs flush: %s\n", e.text);
 		status = r ? 1 : 0;

@@ -12,7 +12,7 @@
 #include "daemon/mountinfo.h"
 #include "daemon/mountpoint.h"
 #include "daemon/options.h"
-#include "daemon/virt.h"
+#include "daemon/verbs.h"
 
 struct umount_options {
 	bool flush, wait, force;
@@ -65,7 +65,7 @@ static int unmount(const char *path, const struct umount_options *o, struct errm
 	/* A dead mount has no daemon and nothing to flush: detaching it is all. */
 	daemon = mountpoint_daemon(point);
 	if (daemon > 0 && (o->flush || o->wait)) {
-		r = control_command(point, CONTROL_FLUSH, e);
+		r = control_command(point, VERB_FLUSH, e);
 		if (r)
 			return r;
 	} else if (o->flush || o->wait) {

@@ -132,6 +132,10 @@ int fs_fallocate(struct fs *fs, const struct fs_cred *c, uint64_t ino, int mode,
 /* Reference copy inside the journal; may copy less than asked (*copied). */
 int fs_copy_range(struct fs *fs, const struct fs_cred *c, uint64_t in, uint64_t off_in, uint64_t out, uint64_t off_out, uint64_t len, uint64_t *copied, uint64_t *seq, struct fs_need *need);
 
+/* Has the lists of chunks from *chunk on rewritten as one slice each when they are replayed (stock's `compact`); *chunk
+ * moves behind the last one that this record took, at most the file's last. The file stays as it is. */
+int fs_compact(struct fs *fs, uint64_t ino, uint32_t *chunk, uint64_t *seq, struct fs_need *need);
+
 /* Reading: what lies behind [off, off+len) now, clipped to the file's length, as consecutive pieces. The caller reads
  * staged bytes (or, when the segment is gone, asks again) and objects without any lock. Returns the number of pieces
  * (<= max; covering a prefix of the range if there are more), or -errno, FS_NEED via *need with return -EAGAIN. */

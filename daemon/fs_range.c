@@ -1,4 +1,4 @@
-/* Range operations: fallocate (spec 3.12) and copy_file_range (spec 3.13).
+/* Range operations: fallocate (spec 3.12), copy_file_range (spec 3.13), compact (spec 4.5).
  *
  * A range that touches more than FS_RECORD_KEYS keys becomes several records, each complete (its own IT_PUNCH). Zeroing
  * what is zero already writes nothing, so that starting again after FS_ROOM makes progress. */
@@ -268,5 +268,41 @@ int fs_copy_range(struct fs *fs, const struct fs_cred *c, uint64_t in, uint64_t 
 	journal_unlock(fs->j);
 	if (rc)
 		*copied = 0;
+	return rc;
+}
+
+/* --- compact --- */
+
+static int compact_locked(struct fs *fs, uint64_t ino, uint32_t *chunk, uint64_t *seq, struct fs_need *need)
+{
+	struct inode_val v;
+	uint32_t chunks, at = *chunk;
+	struct fs_op op;
+	int rc = fs_inode(fs, ino, &v, need);
+
+	if (!rc && v.attr.type != JFS_FILE)
+		rc = -EINVAL;
+	if (!rc && fs->cfg.read_only)
+		rc = -EROFS;
+	if (rc)
+		return rc;
+	chunks = (uint32_t)((v.attr.length + JFS_CHUNK_SIZE - 1) >> JFS_CHUNK_BITS);
+	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, OP_COMPACT));
+	for (unsigned n = 0; at < chunks && n < FS_RECORD_KEYS; n++)
+		rec_compact(op.r, ino, at++);
+	fs_op_put(&op, ino, &v, 0);
+	rc = fs_op_commit(&op, seq);
+	if (!rc)
+		*chunk = at < chunks ? at : UINT32_MAX;
+	return rc;
+}
+
+int fs_compact(struct fs *fs, uint64_t ino, uint32_t *chunk, uint64_t *seq, struct fs_need *need)
+{
+	int rc;
+
+	journal_lock(fs->j);
+	rc = compact_locked(fs, ino, chunk, seq, need);
+	journal_unlock(fs->j);
 	return rc;
 }

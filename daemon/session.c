@@ -284,3 +284,14 @@ void session_drop_caches(struct session *s)
 	atomic_store(&s->uncached, true);
 	transport_drop_caches(s->transport);
 }
+
+void session_entry_changed(struct session *s, uint64_t parent, const char *name, size_t n)
+{
+	fuse_ino_t node = ino_out(s, parent);
+	int rc = fuse_lowlevel_notify_inval_entry(s->se, node, name, n);
+
+	if (rc == 0 || rc == -ENOENT)
+		rc = fuse_lowlevel_notify_inval_inode(s->se, node, 0, 0);
+	if (rc < 0 && rc != -ENOENT)
+		log_warn("event=invalidate ino=%llu err=\"%s\"", (unsigned long long)parent, strerror(-rc));
+}

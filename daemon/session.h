@@ -49,5 +49,9 @@ void session_stop(struct session *s);
 void session_free(struct session *s);
 /* The lease is lost: the kernel forgets what it cached and caches nothing any more. */
 void session_drop_caches(struct session *s);
+/* What directory `parent` (as we number it) shows under this name was changed by no request of the kernel's: it forgets
+ * what it has cached of it and of the directory. Not from a transport thread, nor with a lock held: it may wait for
+ * requests in that directory. Best effort. */
+void session_entry_changed(struct session *s, uint64_t parent, const char *name, size_t n);
 
 #endif

@@ -12,6 +12,7 @@
 #include "daemon/accesslog.h"
 #include "daemon/req.h"
 #include "daemon/transport.h"
+#include "daemon/verbs.h"
 #include "util/clock.h"
 
 enum virt_kind { V_ACCESSLOG = 1, V_CONTROL = 2, V_STATS = 3, V_CONFIG = 4 }; /* as the inode numbers of spec 6.1 */
@@ -93,6 +94,16 @@ void virt_stop(struct virt *v)
 	v->stopping = true;
 	pthread_cond_broadcast(&v->grown);
 	pthread_mutex_unlock(&v->lock);
+}
+
+bool virt_is_stopping(struct virt *v)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&v->lock);
+	stopping = v->stopping;
+	pthread_mutex_unlock(&v->lock);
+	return stopping;
 }
 
 static uint64_t instance_size(const struct instance *in)
@@ -272,7 +283,11 @@ struct virt_job {
 	struct instance *in;
 	fuse_req_t q;
 	int route;
-	uint32_t command;
+	/* .control: */
+	struct tree_caller who;
+	uint32_t verb;
+	size_t len;
+	uint8_t payload[];
 };
 
 static bool must_wait(const struct instance *in)
@@ -315,7 +330,7 @@ static void wait_for_more(struct worker_job *job)
 }
 
 /* Hands the instance (its reference too) to a worker. */
-static int virt_park(struct session *s, struct instance *in, fuse_req_t q, void (*run)(struct worker_job *), uint32_t cmd)
+static int virt_park(struct session *s, struct instance *in, fuse_req_t q)
 {
 	struct virt_job *j = calloc(1, sizeof(*j));
 
@@ -323,9 +338,8 @@ static int virt_park(struct session *s, struct instance *in, fuse_req_t q, void 
 		return -ENOMEM;
 	j->in = in;
 	j->q = q;
-	j->command = cmd;
 	j->route = transport_route();
-	j->job.run = run;
+	j->job.run = wait_for_more;
 	worker_submit(s->net, &j->job);
 	return 0;
 }
@@ -343,7 +357,7 @@ void virt_getattr(struct session *s, fuse_req_t q, fuse_ino_t ino, bool at_end)
 	pthread_mutex_lock(&v->lock);
 	wait = at_end && must_wait(in);
 	pthread_mutex_unlock(&v->lock);
-	if (wait && virt_park(s, in, q, wait_for_more, 0) == 0)
+	if (wait && virt_park(s, in, q) == 0)
 		return;
 	answer_attr(v, in, q);
 	instance_put(v, in, 1);
@@ -411,38 +425,54 @@ static void answer_command(struct instance *in, int err)
 static void run_command(struct worker_job *job)
 {
 	struct virt_job *j = (struct virt_job *)job;
-	struct session *s = j->in->v->s;
-	int err = -EINVAL;
 
-	if (j->command == CONTROL_FLUSH && s->cfg.barrier)
-		err = s->cfg.barrier(s->cfg.ctx);
-	else if (j->command == CONTROL_FLUSH)
-		err = journal_wait(s->journal, WM_DURABLE, journal_mark(s->journal, WM_COMMITTED));
-	answer_command(j->in, err);
+	answer_command(j->in, verb_run(j->in->v->s, &j->who, j->verb, j->payload, j->len));
 	instance_put(j->in->v, j->in, 1);
 	free(j);
 }
 
-/* Takes what was written; true and the command when a request is complete. Lock held. */
-static bool command_take(struct instance *in, uint32_t *cmd)
+/* Takes what was written: a job when a request is complete. 0, 1 (*out is set), -ENOMEM. Lock held. */
+static int command_take(struct instance *in, struct virt_job **out)
 {
 	const uint8_t *p = in->text.data + in->parsed;
-	size_t left = in->text.len - in->parsed;
+	size_t left = in->text.len - in->parsed, len;
+	struct virt_job *j;
 
 	if (in->running || left < 8 || left - 8 < get_be32(p + 4))
-		return false;
-	*cmd = get_be32(p);
+		return 0;
+	len = get_be32(p + 4);
+	j = calloc(1, sizeof(*j) + len);
+	if (!j)
+		return -ENOMEM;
+	j->in = in;
+	j->job.run = run_command;
+	j->verb = get_be32(p);
+	j->len = len;
+	memcpy(j->payload, p + 8, len);
 	in->running++;
 	in->read_end = instance_size(in); /* a reader waits for the answer, not for its own request */
-	return true;
+	*out = j;
+	return 1;
+}
+
+static void caller_read(fuse_req_t q, struct tree_caller *who)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(q);
+	gid_t groups[TREE_GROUPS];
+	int n = fuse_req_getgroups(q, TREE_GROUPS, groups);
+
+	who->uid = ctx->uid;
+	who->gid = ctx->gid;
+	who->n_groups = n < 0 ? 0 : n < TREE_GROUPS ? n : TREE_GROUPS;
+	for (int i = 0; i < who->n_groups; i++)
+		who->groups[i] = groups[i];
 }
 
 void virt_write(struct session *s, fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size, off_t off)
 {
 	struct virt *v = s->virt;
 	struct instance *in = instance_get(v, ino);
-	uint32_t cmd = 0;
-	bool run = false;
+	struct virt_job *job = NULL;
 	int err = 0;
 
 	if (!in) {
@@ -456,18 +486,19 @@ void virt_write(struct session *s, fuse_req_t q, fuse_ino_t ino, const char *buf
 		err = EINVAL;
 	else
 		buf_put(&in->text, buf, size);
-	if (!err) {
+	if (!err)
 		err = -in->text.err;
-		run = !err && command_take(in, &cmd);
-	}
+	if (!err && command_take(in, &job) < 0)
+		err = ENOMEM;
 	pthread_mutex_unlock(&v->lock);
+	if (job)
+		caller_read(q, &job->who);
 	if (err)
 		fuse_reply_err(q, err);
 	else
 		fuse_reply_write(q, size);
-	if (run && virt_park(s, in, NULL, run_command, cmd) == 0)
-		return;
-	if (run)
-		answer_command(in, -ENOMEM);
-	instance_put(v, in, 1);
+	if (job)
+		worker_submit(s->net, &job->job); /* with our reference */
+	else
+		instance_put(v, in, 1);
 }

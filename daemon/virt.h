@@ -17,9 +17,6 @@ struct session;
 struct virt;
 
 #define VIRT_NODE_BASE 0x7FFFFFFE00000000ull
-/* Commands of .control beyond JuiceFS's (spec 6.3): u32 command, u32 payload length, payload; the answer is a byte, an errno. */
-#define CONTROL_FLUSH 4001u /* answer when Redis and S3 have everything up to now; no payload */
-
 static inline bool virt_is(fuse_ino_t ino)
 {
 	return ino >= VIRT_NODE_BASE && ino < JFS_VIRT_INODE;
@@ -30,6 +27,7 @@ bool virt_is_name(fuse_ino_t parent, const char *name);
 struct virt *virt_new(struct session *s);
 /* Wakes and refuses all who wait. */
 void virt_stop(struct virt *v);
+bool virt_is_stopping(struct virt *v); /* for commands that take long */
 void virt_free(struct virt *v);
 
 /* Handlers; each answers q. False: there is no such file on this mount, go on as usual. */

@@ -185,6 +185,14 @@ void rec_sustain(struct rec *r, uint64_t ino)
 	rec_inode_item(r, IT_SUSTAIN, ino, NULL, 0);
 }
 
+void rec_compact(struct rec *r, uint64_t ino, uint32_t chunk)
+{
+	uint8_t v[4];
+
+	put_be32(v, chunk);
+	rec_inode_item(r, IT_COMPACT, ino, v, sizeof(v));
+}
+
 int rec_finish(struct rec *r)
 {
 	if (r->buf.err)
@@ -257,6 +265,8 @@ static bool item_shape_ok(const struct rec_item *i)
 		return i->klen == 9 && i->vlen == 8;
 	case IT_SUSTAIN:
 		return i->klen == 9 && i->vlen == 0;
+	case IT_COMPACT:
+		return i->klen == 9 && i->vlen == 4;
 	}
 	return false;
 }

@@ -23,6 +23,7 @@ enum rec_op {
 	OP_CREATE = 1, OP_MKDIR, OP_SYMLINK, OP_MKNOD, OP_LINK, OP_UNLINK, OP_RMDIR, OP_RENAME, OP_SETATTR, OP_TRUNCATE,
 	OP_WRITE, OP_FALLOCATE, OP_COPY_RANGE, OP_SETXATTR, OP_REMOVEXATTR, OP_FORGET_ORPHAN, /* last close */
 	OP_REPAIR,		  /* a conflict: what Redis has becomes ours (DESIGN 3.5 Names) */
+	OP_COMPACT,		  /* chunk lists are to become one slice each */
 	OP_INTERNAL = 64,	  /* from here on nothing is replayed */
 	OP_LOAD = 64,		  /* entries, inodes, lists loaded from Redis */
 	OP_WINDOW,		  /* a window end was chosen, with its slices */
@@ -50,6 +51,7 @@ enum rec_item_kind {
 			 replayable record names the inode afterwards; of a directory, symlink or special it comes with the
 			 last name */
 	IT_SUSTAIN = 12, /* key: T_INODE key: no name left, but the kernel still has it */
+	IT_COMPACT = 13, /* key: T_INODE key; value: be32 chunk: its list is rewritten as one slice if it has more than one */
 };
 
 enum { IF_NEW = 1,   /* IT_PUT T_INODE: born by this record; IT_PUT T_EXTENT: new bytes of the file (write, copy) */
@@ -86,6 +88,7 @@ void rec_punch(struct rec *r, uint64_t ino, uint64_t off, uint64_t len);
 void rec_trash(struct rec *r, const struct jkey *dentry, uint8_t type, uint64_t ino);
 void rec_gone(struct rec *r, uint64_t ino, uint64_t length);
 void rec_sustain(struct rec *r, uint64_t ino);
+void rec_compact(struct rec *r, uint64_t ino, uint32_t chunk);
 /* Appends the checksum; after it the bytes are final. 0, or the sticky error (-ENOMEM, -E2BIG). */
 int rec_finish(struct rec *r);
 

@@ -111,8 +111,8 @@ static int feed_dentry(struct coalesce *co, const struct rec_header *h, const st
 	return 0;
 }
 
-/* The layer of a chunk; a new one starts with what earlier cuts of the window took away. */
-static struct layer *chunk_touch(struct co_inode *ci, uint32_t chunk)
+/* A chunk; a new one starts with what earlier cuts of the window took away. */
+static struct co_chunk *chunk_touch(struct co_inode *ci, uint32_t chunk)
 {
 	uint64_t base = (uint64_t)chunk << JFS_CHUNK_BITS;
 	struct co_chunk *c = NULL;
@@ -121,7 +121,7 @@ static struct layer *chunk_touch(struct co_inode *ci, uint32_t chunk)
 		if (ci->chunks.v[i].chunk == chunk)
 			c = &ci->chunks.v[i];
 	if (c)
-		return &c->w;
+		return c;
 	c = vec_push(&ci->chunks);
 	if (!c)
 		return NULL;
@@ -134,15 +134,15 @@ static struct layer *chunk_touch(struct co_inode *ci, uint32_t chunk)
 		if (layer_paint(&c->w, &z, NULL, NULL) != 0)
 			return NULL;
 	}
-	return &c->w;
+	return c;
 }
 
 static int paint_zero(struct co_inode *ci, uint32_t chunk, uint32_t pos, uint32_t len)
 {
 	struct stroke z = { .pos = pos, .len = len, .src.kind = PIECE_ZERO };
-	struct layer *w = chunk_touch(ci, chunk);
+	struct co_chunk *c = chunk_touch(ci, chunk);
 
-	return w ? layer_paint(w, &z, NULL, NULL) : -ENOMEM;
+	return c ? layer_paint(&c->w, &z, NULL, NULL) : -ENOMEM;
 }
 
 static int feed_cut(struct co_inode *ci, uint64_t from)
@@ -184,7 +184,7 @@ static int feed_extent(struct coalesce *co, uint64_t seq, uint64_t time_ns, cons
 	struct stroke s = { .born = seq, .copy = it->flags & IF_COPY };
 	struct extent_val v;
 	struct co_inode *ci;
-	struct layer *w;
+	struct co_chunk *c;
 	uint32_t chunk, last;
 	uint64_t ino;
 
@@ -193,8 +193,8 @@ static int feed_extent(struct coalesce *co, uint64_t seq, uint64_t time_ns, cons
 	if (!v.len || (uint64_t)v.pos + v.len > JFS_CHUNK_SIZE)
 		return -EUCLEAN;
 	ci = co_inode_touch(co, ino, time_ns);
-	w = ci ? chunk_touch(ci, chunk) : NULL;
-	if (!w)
+	c = ci ? chunk_touch(ci, chunk) : NULL;
+	if (!c)
 		return -ENOMEM;
 	s.pos = v.pos;
 	s.len = v.len;
@@ -207,7 +207,7 @@ static int feed_extent(struct coalesce *co, uint64_t seq, uint64_t time_ns, cons
 	s.src.slice_id = v.slice_id;
 	s.src.slice_size = v.slice_size;
 	s.src.slice_off = v.slice_off;
-	return layer_paint(w, &s, NULL, NULL);
+	return layer_paint(&c->w, &s, NULL, NULL);
 }
 
 static int feed_xattr(struct coalesce *co, uint64_t time_ns, const struct rec_item *it)
@@ -353,8 +353,9 @@ static int feed_linkstat(struct coalesce *co, uint64_t ino, uint64_t time_ns, in
 static int feed_about(struct coalesce *co, const struct rec_header *h, const struct rec_item *it)
 {
 	static const uint8_t lens[] = { [IT_DIRSTAT] = 24, [IT_NLINK] = 4, [IT_PARENT] = 12, [IT_CUT] = 16,
-		[IT_PUNCH] = 16, [IT_GONE] = 8, [IT_SUSTAIN] = 0 };
+		[IT_PUNCH] = 16, [IT_GONE] = 8, [IT_SUSTAIN] = 0, [IT_COMPACT] = 4 };
 	struct co_inode *ci;
+	struct co_chunk *c;
 	uint64_t ino;
 
 	if (key_parse_ino(it->key, it->klen, &ino) != 0 || it->vlen != lens[it->kind])
@@ -383,6 +384,11 @@ static int feed_about(struct coalesce *co, const struct rec_header *h, const str
 	case IT_SUSTAIN:
 		ci->sustain = true;
 		return 0;
+	case IT_COMPACT:
+		c = chunk_touch(ci, get_be32(it->val));
+		if (c)
+			c->compact = true;
+		return c ? 0 : -ENOMEM;
 	default: /* IT_NLINK: follows from the names */
 		return 0;
 	}
@@ -421,6 +427,7 @@ int coalesce_feed(struct coalesce *co, uint64_t seq, const void *rec, size_t len
 		case IT_PUNCH:
 		case IT_GONE:
 		case IT_SUSTAIN:
+		case IT_COMPACT:
 			err = feed_about(co, &h, &it);
 			break;
 		default:

@@ -25,6 +25,7 @@ struct co_xattr {
 struct co_chunk {
 	uint32_t chunk;
 	struct layer w; /* new bytes and zeroes of the window */
+	bool compact;	/* one slice is wanted */
 };
 
 struct co_inode {

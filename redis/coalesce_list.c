@@ -286,6 +286,7 @@ struct chunk_build {
 	uint32_t n_old;
 	struct layer w, old_l, all; /* the window's strokes, the old list, both */
 	struct records out;
+	bool compact; /* one slice is wanted */
 	bool rewrite, known; /* known: the old list is still there, perhaps empty */
 };
 
@@ -381,6 +382,18 @@ static int chunk_compose(struct chunk_build *cb)
 	return err;
 }
 
+/* A list of one record at most: the one that is still seen, or a new slice. */
+static int chunk_compact(struct chunk_build *cb, size_t fresh)
+{
+	int err = records_keep(cb);
+
+	cb->rewrite = true;
+	if (err || fresh + cb->out.r.n == 0 || (!fresh && cb->out.r.n == 1))
+		return err;
+	cb->out.r.n = 0;
+	return chunk_compose(cb);
+}
+
 /* Chooses the cheapest list that obeys the limits. */
 static int chunk_choose(struct chunk_build *cb)
 {
@@ -393,6 +406,8 @@ static int chunk_choose(struct chunk_build *cb)
 	vec_fini(&dry.r);
 	layer_merge(&cb->all);
 	pieces = pieces_count(&cb->all);
+	if (!err && cb->compact && cb->n_old + fresh > 1)
+		return chunk_compact(cb, fresh);
 	if (err || (cb->n_old + fresh <= LIST_MAX && pieces <= LIST_MAX)) {
 		if (!err)
 			err = strokes_record(cb->b, cb->ci->ino, cb->chunk, &cb->w, false, &cb->out);
@@ -471,7 +486,7 @@ static int chunk_plan(struct chunk_build *cb, const struct layer *strokes)
 	if (!err)
 		err = zeroes_trim(&cb->w, &cb->old_l);
 	layer_merge(&cb->w);
-	if (err || !cb->w.s.n)
+	if (err || (!cb->w.s.n && !(cb->compact && cb->n_old > 1)))
 		return err;
 	err = layer_copy(&cb->all, &cb->old_l);
 	for (size_t i = 0; i < cb->w.s.n && !err; i++)
@@ -518,7 +533,7 @@ int build_lists(struct build *b, struct co_inode *ci)
 		qsort(ci->chunks.v, ci->chunks.n, sizeof(*ci->chunks.v), by_chunk);
 	for (size_t i = 0; i < ci->chunks.n && !err; i++) {
 		struct co_chunk *c = &ci->chunks.v[i];
-		struct chunk_build cb = { .b = b, .ci = ci, .chunk = c->chunk };
+		struct chunk_build cb = { .b = b, .ci = ci, .chunk = c->chunk, .compact = c->compact };
 
 		cb.known = !ci->born && c->chunk < first_cut(ci);
 		if (cb.known)

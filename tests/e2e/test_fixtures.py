@@ -48,8 +48,8 @@ def read(t, name, query=""):
 
 
 def write(t, name):
-    if scenario.calls_stock(name):
-        raise Skip("its operations are stock's commands of .control, which ours refuses")
+    if scenario.calls_stock(name) and not os.environ.get("JUICEFS"):
+        raise Skip("its operations call the stock client, which JUICEFS does not name")
     wanted = fixture_scenario(name)
     volume = Volume(t, RedisServer(t), name="fx-" + name)
     volume.format(*wanted.get("format", []), bucket=scenario.bucket_folder(name, volume))

@@ -90,11 +90,21 @@ static void make_internal(struct rec *r)
 	rec_del(r, &k, IF_FORGET);
 }
 
+static void make_compact(struct rec *r)
+{
+	struct inode_val v = file_inode(44);
+
+	rec_begin(r, OP_COMPACT, 1700000006000000000u);
+	rec_compact(r, 2, 0);
+	rec_compact(r, 2, 1);
+	rec_put_inode(r, 2, &v, 0);
+}
+
 static const struct sample {
 	const char *file;
 	void (*make)(struct rec *r);
 } samples[] = {{GOLDEN "create.bin", make_create}, {GOLDEN "write.bin", make_write}, {GOLDEN "unlink.bin", make_unlink},
-	{GOLDEN "internal.bin", make_internal}};
+	{GOLDEN "internal.bin", make_internal}, {GOLDEN "compact.bin", make_compact}};
 enum { N_SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
 /* With JFS_GOLDEN=write the files are made anew (only right when a new version of the format begins). */
