@@ -179,7 +179,8 @@ static int mount_run(int argc, char **argv, const char *as)
 
 	r = mount_options_parse(&o, argc, argv, &e);
 	if (r) {
-		status = options_usage_error(&mount_spec, &e);
+		fprintf(stderr, "%s: %s\n", as, e.text);
+		status = 2;
 	} else if (o.args.help) {
 		options_help(&mount_spec);
 	} else {

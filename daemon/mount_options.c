@@ -117,6 +117,8 @@ static int o_other(void *base, const char *key, const char *value, struct errmsg
 		o->strict_atime = true;
 	else if (strcmp(key, "nonempty") == 0)
 		o->force = true;
+	else if (strcmp(key, "remount") == 0)
+		return errmsg_set(e, -EINVAL, "-o remount is not possible: umount, then mount with the new options");
 	else if (strcmp(key, "writeback_cache") == 0)
 		return errmsg_set(e, -EINVAL, "-o writeback_cache is not possible: acknowledged writes would only be in memory");
 	else

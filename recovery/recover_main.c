@@ -56,7 +56,7 @@ static const char *const later[] = {"export", "rebase", "discard", NULL};
 
 static int usage(const char *text)
 {
-	fprintf(stderr, "jfs-recover: %s\nsee jfs-recover --help\n", text);
+	fprintf(stderr, "jfs-recover: %s (see jfs-recover --help)\n", text);
 	return RECOVER_USAGE;
 }
 

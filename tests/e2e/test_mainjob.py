@@ -3,7 +3,6 @@
 same tree; through outages, kill -9 and remounts. With JUICEFS set, the stock client agrees.
 
 Sources come from Debian (lib/debsrc.sh); JFS_TEST_SOURCES names a folder that keeps the tarballs between runs."""
-import json
 import os
 import re
 import subprocess
@@ -337,41 +336,6 @@ def history_54_offline_while_another_host_takes_over(t):
     wait_until(fenced, 30, "the end of writing at the fenced mount")
     assert volume.keys() == keys, "the fenced mount changed the volume"
     m.kill()
-
-
-@test(timeout=120, needs=NEEDS)
-def the_mount_helper_takes_an_fstab_line(t):
-    """As mount(8) calls it: /sbin/mount.fuse.jfs SOURCE DIR -o OPTIONS, here below a DESTDIR."""
-    stage = t.folder("stage")
-    t.run("make", "-s", "install", f"DESTDIR={stage}", "PREFIX=/usr", f"BUILD={BUILD}", cwd=ROOT, timeout=300)
-    helper = os.path.join(stage, "sbin/mount.fuse.jfs")
-    assert os.path.islink(helper) and os.readlink(helper) == "/usr/bin/jfs"
-    installed = os.path.join(t.folder("sbin"), "mount.fuse.jfs")
-    os.symlink(os.path.join(stage, "usr/bin/jfs"), installed)
-    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
-    for n, helper in enumerate((installed, os.path.join(BUILD, "mount.fuse.jfs"))):
-        m = Mount(t, volume, start=False, name=f"helper-{n}")
-        fstab = f"{m.url()} {m.dir} fuse.jfs rw,_netdev,nofail,noatime,writeback,cache-dir={m.cache},hot-dir={m.hot} 0 0"
-        what, where, kind, options = fstab.split()[:4]
-        m.command = lambda *extra: [helper, what, where, "-o", options, *extra]
-        m.mount()
-        with open("/proc/self/mounts", encoding="utf-8") as f:
-            line = next(x for x in f if x.split()[1] == m.dir).split()
-        assert line[2] == kind, line
-        with open(m.path(".config"), encoding="utf-8") as f:
-            assert json.load(f)["Chunk"]["Writeback"] is True
-        with open(m.path(f"f{n}"), "w", encoding="ascii") as f:
-            f.write("by the helper")
-        m.umount(flush=True)
-    read_back(t, volume, {**tree_without_root(t, volume)}, "third")
-
-
-def tree_without_root(t, volume):
-    m = Mount(t, volume, name="look")
-    seen = tree.scan(m.dir)
-    assert {"/f0", "/f1"} <= seen.keys()
-    m.umount(flush=True)
-    return seen
 
 
 def run_mode(t, query, options):

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""The commands as an operator meets them: installed, through mount(8) and an fstab line, on a terminal, in scripts."""
+import contextlib
+import ctypes
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from core import children_of  # noqa: E402
+from harness import *  # noqa: E402,F403
+from volume import daemon_since  # noqa: E402
+
+NEEDS = ("root", "fuse", "jfs")
+CLONE_NEWNS = 0x20000
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write(path, data):
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def mount_line(point):
+    """(source, type, options) of what is mounted there, or None."""
+    with open("/proc/self/mounts", encoding="utf-8") as f:
+        for line in f:
+            source, where, kind, options = line.split()[:4]
+            if where == point:
+                return source, kind, options.split(",")
+    return None
+
+
+def own_mounts(t):
+    """A mount namespace for this test's process, which may cover /sbin and /etc/fstab: nobody else sees it."""
+    if libc.unshare(CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    t.run("mount", "--make-rprivate", "/")
+
+
+@test(timeout=120, needs=NEEDS)
+def installed_and_mounted_by_mount_8(t):
+    """`make install` puts the helper where mount(8) looks; from then on an fstab line is all that is needed."""
+    stage = t.folder("stage")
+    t.run("make", "-s", "install", f"DESTDIR={stage}", "PREFIX=/usr", f"BUILD={BUILD}", cwd=ROOT)
+    assert os.readlink(os.path.join(stage, "sbin/mount.fuse.jfs")) == "/usr/bin/jfs"
+    assert sorted(os.listdir(os.path.join(stage, "usr/bin"))) == ["jfs", "jfs-recover"]
+    own_mounts(t)
+    sbin, prefix = os.path.realpath("/sbin"), t.path("usr")
+    t.run("mount", "-t", "tmpfs", "tmpfs", sbin)
+    t.run("make", "-s", "install", f"PREFIX={prefix}", f"BUILD={BUILD}", cwd=ROOT)
+    assert os.readlink(os.path.join(sbin, "mount.fuse.jfs")) == f"{prefix}/bin/jfs"
+    installed = {os.path.relpath(os.path.join(d, f), prefix) for d, _, files in os.walk(prefix) for f in files}
+    pages = {f"share/man/man{p[-1]}/{p}" for p in os.listdir(os.path.join(ROOT, "man"))}
+    assert installed == {"bin/jfs", "bin/jfs-recover"} | pages, installed
+
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, start=False)
+    fstab = t.path("fstab")
+    write(fstab, b"")
+    if not os.path.exists("/etc/fstab"):
+        raise Skip("there is no /etc/fstab to cover")
+    t.run("mount", "--bind", fstab, "/etc/fstab")
+    write(fstab, f"{m.url()}  {m.dir}  fuse.jfs  writeback,upload-delay=10m,nosuid,_netdev,x-systemd.automount,"
+          f"cache-dir={m.cache},hot-dir={m.hot}  0 0\n".encode())
+
+    def by_fstab(*words):
+        before = children_of(os.getpid())
+        text = t.run(*words)
+        assert text == "", text
+        m.pid = daemon_since(before)
+    by_fstab("mount", m.dir)
+    source, kind, options = mount_line(m.dir)
+    assert (source, kind) == ("JuiceFS:vol", "fuse.jfs") and {"rw", "nosuid", "relatime"} <= set(options), (source, options)
+    config = json.loads(read(m.path(".config")))
+    assert config["Chunk"]["Writeback"] is True and config["Chunk"]["UploadDelay"] == 600_000_000_000
+    write(m.path("f"), b"by fstab")
+    t.run("umount", m.dir)
+    m.wait_daemon()
+    by_fstab("mount", "-a", "-t", "fuse.jfs")
+    assert read(m.path("f")) == b"by fstab"
+    text = t.run("mount", m.dir, status=1)
+    assert text.startswith("mount.fuse.jfs: ") and "is busy" in text, text
+    text = t.run("mount", "-o", "remount,ro", m.dir, status=2)
+    assert text.startswith("mount.fuse.jfs: ") and "umount" in text and text.count("\n") == 1, text
+    t.run(JFS, "umount", "--flush", m.dir)
+    m.wait_daemon()
+    options = f"cache-dir={m.cache},hot-dir={m.hot},ro"
+    by_fstab("mount", "-t", "fuse.jfs", m.url(), m.dir, "-o", options)
+    assert "ro" in mount_line(m.dir)[2]
+    with contextlib.suppress(OSError):
+        write(m.path("g"), b"")
+        raise AssertionError("a read-only mount was written")
+    assert read(m.path("f")) == b"by fstab"
+    t.run("umount", m.dir)
+    m.wait_daemon()
+    for words, code, says in ((("-o", options + ",nonsense"), 2, "unknown option -o nonsense"),
+                              (("-o", options + ",upload-delay=soon"), 2, "upload-delay"),
+                              (("-f", "-o", options), 0, "")):
+        text = t.run("mount", "-t", "fuse.jfs", m.url(), m.dir, *words, status=code)
+        assert says in text and text.count("\n") == (code != 0), text
+        assert code == 0 or text.startswith("mount.fuse.jfs: "), text
+        assert not mount_line(m.dir)
+
+
+@test(needs=NEEDS)
+def help_and_exit_codes(t):
+    """Help goes to stdout with exit code 0, a usage error is one line on stderr with 2."""
+    def run(*command):
+        r = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
+        return r.returncode, r.stdout, r.stderr
+    commands = re.findall(r"^  (\w+) ", t.run(JFS, "--help"), re.M)
+    assert set(commands) >= {"format", "mount", "umount", "status", "flush"}, commands
+    recover = re.findall(r"^  (\w+) ", t.run(JFS_RECOVER, "--help"), re.M)
+    assert set(recover) >= {"check", "replay"}, recover
+    helper = os.path.join(BUILD, "mount.fuse.jfs")
+    for base, usage in ([((JFS, c), 2) for c in commands] + [((helper,), 2)] + [((JFS_RECOVER, c), 16) for c in recover]):
+        for option in ("--help", "-h"):
+            code, out, err = run(*base, option)
+            assert code == 0 and out.startswith("usage: ") and not err, (base, option, code, out, err)
+        code, out, err = run(*base, "--no-such-option", "x", "y")
+        assert code == usage and not out and err.count("\n") == 1 and "--no-such-option" in err, (base, code, out, err)
+    for program in (JFS, JFS_RECOVER):
+        code, out, err = run(program, "--version")
+        assert code == 0 and re.match(r"jfs(-recover)? \d+\.\d+", out) and not err, out
+    assert run(JFS)[0] == 2 and run(JFS, "nonsense")[0] == 2
+
+
+def drained(terminal, screen):
+    """Adds what the terminal shows to `screen`, and returns that."""
+    while select.select([terminal], [], [], 0)[0]:
+        try:
+            more = os.read(terminal, 4096)
+        except OSError:  # EIO: its last user has ended
+            break
+        screen += more
+    return screen
+
+
+@test(timeout=90, needs=(*NEEDS, "tools"))
+def umount_flush_shows_progress_on_a_terminal(t):
+    """Redis is away, so that there is something to see; when it comes back the command ends by itself."""
+    server = RedisServer(t)
+    volume = Volume(t, server).format("--trash-days", "0")
+    net = t.enter(TcpFault(server.port))
+    m = Mount(t, volume, "--writeback", port=net.port)
+    os.mkdir(m.path("d"))
+    m.flush()
+    net("refuse")
+    for i in range(20):
+        write(m.path("d", str(i)), bytes(5000))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(JFS, [JFS, "umount", "--flush", m.dir])
+    screen = bytearray()
+    wait_until(lambda: re.search(rb"\[[#.]{30}\] [1-9]\d* operations, 0\.\d MiB to go", drained(terminal, screen)),
+               what="a progress bar")
+    assert m.is_mounted()
+    net("pass")
+
+    def ended():
+        drained(terminal, screen)
+        done = os.waitpid(pid, os.WNOHANG)
+        return done if done[0] else None
+    status = wait_until(ended, 60, "the end of jfs umount --flush")
+    assert status[1] == 0, (status, screen)
+    assert not m.is_mounted()
+    m.wait_daemon()
+    os.close(terminal)
+    names = volume.check().entries
+    assert any(len(e) == 20 for e in names.values()), "umount --flush left something behind"
+
+
+@test(timeout=60, needs=NEEDS)
+def flush_takes_any_path_and_status_both(t):
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay=1h")
+    os.mkdir(m.path("d"))
+    os.symlink(m.path("d"), t.path("link"))
+    for n, path in enumerate((m.dir, m.path("d"), m.path("d", "f"), t.path("link"), t.path("link", "f"))):
+        write(m.path("d", "f"), b"%d" % n * 1000)
+        assert m.stats()["staging_blocks"] > 0
+        assert t.run(JFS, "flush", path) == ""
+        assert m.stats()["staging_blocks"] == 0 and m.stats()["backlog_operations"] == 0
+        ks = volume.check()
+        ino = os.stat(m.path("d", "f")).st_ino
+        assert any(key[0] == ino for key in ks.chunks), "flush returned before Redis had the file"
+    assert t.run(JFS, "flush", ".", cwd=m.path("d")) == ""
+    shown = m.status()
+    assert shown["Config"]["Meta"]["MountPoint"] == m.dir and shown["Stats"]["juicefs_staging_blocks"] == 0
+    whole = json.loads(t.run(JFS, "status", "--json", volume.url()))
+    assert whole["Setting"]["Name"] == "vol", whole
+    m.umount(flush=True)
+
+
+@test(timeout=60, needs=NEEDS)
+def units_and_defaults_are_those_of_juicefs(t):
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, start=False)
+    for options, wanted in (
+            ((), {"Writeback": False, "UploadDelay": 0, "BufferSize": 300 << 20}),
+            (("--writeback", "--upload-delay=10m", "--buffer-size=64"),
+             {"Writeback": True, "UploadDelay": 600 * 10**9, "BufferSize": 64 << 20}),
+            (("-o", "writeback,upload_delay=90,buffer-size=1G"),
+             {"Writeback": True, "UploadDelay": 90 * 10**9, "BufferSize": 1 << 30}),
+            (("--writeback", "--upload-delay", "1h30m"), {"UploadDelay": 5400 * 10**9})):
+        m.mount(*options)
+        chunk = json.loads(read(m.path(".config")))["Chunk"]
+        assert {k: chunk[k] for k in wanted} == wanted, (options, chunk)
+        folder = chunk["CacheDir"]
+        assert os.path.dirname(folder) == m.cache and os.stat(folder).st_mode & 0o7777 == 0o700
+        os.setxattr(m.dir, "user.on", b"1")
+        m.umount(flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
