@@ -356,7 +356,7 @@ int tree_clone(const struct tree_env *env, const struct tree_clone *c, uint64_t 
 	struct fs_attr source;
 	uint64_t ino = 0;
 	char temp[32];
-	size_t n;
+	size_t n = 0;
 	int rc = clone_check(env, c, &source);
 
 	for (uint64_t number = c->source; !rc; number++) {
