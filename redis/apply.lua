@@ -13,21 +13,19 @@ local function call(cmd, key, ...)
   end
   return r
 end
-local P, unsafe = A[1], A[13] == '1'
+local P = A[1]
 local CS, MAX = 67108864, 4000
 local zero8, TRASHROOT = string.rep('\0', 8), '9223372032828243968'
 local pos = call('HMGET', P .. 'zjfs', 'epoch', 'seq', 'chain')
 if not pos[1] then return {'NOKEY'} end
 pos = {pos[1], pos[2] or '0', pos[3] or ''}
-if not unsafe then
-  if pos[1] ~= A[2] then
-    return {tonumber(pos[1]) > tonumber(A[2]) and 'FENCED' or 'FORGOT', pos[1], pos[2], pos[3]}
-  end
-  if pos[2] ~= A[3] or pos[3] ~= A[4] then return {'GAP', pos[1], pos[2], pos[3]} end
+if pos[1] ~= A[2] then
+  return {tonumber(pos[1]) > tonumber(A[2]) and 'FENCED' or 'FORGOT', pos[1], pos[2], pos[3]}
 end
+if pos[2] ~= A[3] or pos[3] ~= A[4] then return {'GAP', pos[1], pos[2], pos[3]} end
 local NEWSEQ, NEWCHAIN, NOW, HOUR, SID = A[5], A[6], A[7], A[8], A[9]
 local space, inodes = tonumber(A[11]), tonumber(A[12])
-local p = 14
+local p = 13
 
 local function num() p = p + 1; return tonumber(A[p - 1]) end
 local function str() p = p + 1; return A[p - 1] end
@@ -86,7 +84,7 @@ for i = 1, num() do
     local have = fetch('HMGET', d.key, names)
     for k = 1, #names do
       local want = A[e0 + k - 1]
-      if want ~= '*' and want ~= (have[k] or '') and not unsafe then return {'ENTRY', d.key, names[k], have[k] or ''} end
+      if want ~= '*' and want ~= (have[k] or '') then return {'ENTRY', d.key, names[k], have[k] or ''} end
     end
   end
 end
@@ -225,7 +223,7 @@ for i = 1, num() do
   if x.fresh then absent[#absent + 1] = x.key else call('HLEN', x.key) end
 end
 -- what must not be there
-if not unsafe then
+do
   local found
   pieces(absent, function(a, b)
     if call('EXISTS', unpack(absent, a, b)) > 0 then

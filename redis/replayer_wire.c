@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "redis/keys.h"
+#include "redis/pipeline.h"
 #include "redis/replayer_int.h"
 #include "util/clock.h"
 #include "util/fault.h"
@@ -260,7 +261,7 @@ int wire_up(struct replayer *r)
 		r->script_loaded = false;
 		err = r->conn ? rds_reconnect(r->conn, &e) : rds_conn_new(&r->url, &r->conn, &e);
 	}
-	if (!err && !r->script_loaded)
+	if (!err && !r->script_loaded && r->url.mode != RDS_UNSAFE_BATCH)
 		err = rds_script_load(r->conn, &r->script, &e);
 	if (err) {
 		wire_retry(r, e.text);
@@ -274,57 +275,6 @@ int wire_up(struct replayer *r)
 	r->backoff_ms = 0;
 	replayer_say(r, REPLAY_RUNNING, "%s", "");
 	return 0;
-}
-
-/* --- sending --- */
-
-static int win_send(struct replayer *r, struct win *win)
-{
-	int64_t now = clock_wall_sec();
-	struct script_ctx ctx = { .prev = { .epoch = replayer_epoch(r), .seq = win->w.from }, .seq = win->w.end,
-		.sid = r->cfg.sid, .now = now, .oldest_ctime = now - 1800, .unsafe = r->url.mode == RDS_UNSAFE_BATCH };
-	struct script_args a;
-	struct errmsg e;
-	int err;
-
-	memcpy(ctx.prev.chain, win->w.before, sizeof(ctx.prev.chain));
-	memcpy(ctx.chain, win->w.chain, sizeof(ctx.chain));
-	err = script_encode(win->plan, &ctx, &a);
-	if (err)
-		return err;
-	FAULT_POINT("redis.replay.before_script");
-	err = rds_script_append(r->conn, &r->script, 0, (int)a.argv.n, a.argv.v, a.lens.v);
-	script_args_fini(&a);
-	if (!err)
-		err = rds_flush(r->conn, &e);
-	if (!err) {
-		win->sent = true;
-		r->pending++;
-	}
-	return err;
-}
-
-void wire_send(struct replayer *r)
-{
-	uint64_t now = clock_mono_ms();
-
-	for (size_t i = 0; i < r->wins.n && r->in_step; i++) {
-		struct win *win = r->wins.v[i];
-
-		if (win->sent)
-			continue;
-		if (!r->cfg.eager && !win->uploaded)
-			break;
-		if (!r->cfg.eager && win->upload_ms && now - win->upload_ms > REUPLOAD_MS) {
-			r->fresh_ids_for = win->w.end;
-			wins_drop(r, i);
-			break;
-		}
-		if (win_send(r, win) != 0) {
-			rds_disconnect(r->conn);
-			wire_retry(r, "the connection to Redis broke");
-		}
-	}
 }
 
 /* --- answers --- */
@@ -441,6 +391,95 @@ void wire_answers(struct replayer *r)
 			return;
 		answer_take(r, err, reply, &e);
 		rds_reply_free(reply);
+	}
+}
+
+/* --- sending --- */
+
+static struct script_ctx win_ctx(struct replayer *r, const struct win *win)
+{
+	int64_t now = clock_wall_sec();
+	struct script_ctx ctx = { .prev = { .epoch = replayer_epoch(r), .seq = win->w.from }, .seq = win->w.end,
+		.sid = r->cfg.sid, .now = now, .oldest_ctime = now - 1800 };
+
+	memcpy(ctx.prev.chain, win->w.before, sizeof(ctx.prev.chain));
+	memcpy(ctx.chain, win->w.chain, sizeof(ctx.chain));
+	return ctx;
+}
+
+static int win_send(struct replayer *r, struct win *win)
+{
+	struct script_ctx ctx = win_ctx(r, win);
+	struct script_args a;
+	struct errmsg e;
+	int err;
+
+	err = script_encode(win->plan, &ctx, &a);
+	if (err)
+		return err;
+	FAULT_POINT("redis.replay.before_script");
+	err = rds_script_append(r->conn, &r->script, 0, (int)a.argv.n, a.argv.v, a.lens.v);
+	script_args_fini(&a);
+	if (!err)
+		err = rds_flush(r->conn, &e);
+	if (!err) {
+		win->sent = true;
+		r->pending++;
+	}
+	return err;
+}
+
+/* unsafe_batch: the first window, by plain commands; it is answered when this returns. False: not applied. */
+static bool win_pipeline(struct replayer *r)
+{
+	struct win *win = r->wins.v[0];
+	struct script_ctx ctx = win_ctx(r, win);
+	struct script_answer a;
+	struct errmsg e = { "" };
+	int err;
+
+	FAULT_POINT("redis.replay.before_pipeline");
+	err = pipeline_apply(r->conn, win->plan, &ctx, &a, &e);
+	FAULT_POINT("redis.replay.after_pipeline");
+	if (err == -EUCLEAN)
+		wire_stop(r, e.text[0] ? e.text : "a key in Redis is not what it should be; see jfs-recover check");
+	else if (err)
+		wire_retry(r, e.text[0] ? e.text : strerror(-err));
+	else if (a.status != SCRIPT_OK)
+		answer_refused(r, &a);
+	else if (win_acked(r) == 0)
+		return true;
+	else
+		wire_stop(r, "the journal failed");
+	return false;
+}
+
+void wire_send(struct replayer *r)
+{
+	uint64_t now = clock_mono_ms();
+
+	for (size_t i = 0; i < r->wins.n && r->in_step; i++) {
+		struct win *win = r->wins.v[i];
+
+		if (win->sent)
+			continue;
+		if (!r->cfg.eager && !win->uploaded)
+			break;
+		if (!r->cfg.eager && win->upload_ms && now - win->upload_ms > REUPLOAD_MS) {
+			r->fresh_ids_for = win->w.end;
+			wins_drop(r, i);
+			break;
+		}
+		if (r->url.mode == RDS_UNSAFE_BATCH) {
+			if (!win_pipeline(r))
+				break;
+			i--; /* it is no longer in the list */
+			continue;
+		}
+		if (win_send(r, win) != 0) {
+			rds_disconnect(r->conn);
+			wire_retry(r, "the connection to Redis broke");
+		}
 	}
 }
 

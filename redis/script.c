@@ -78,39 +78,79 @@ static void put_chunk_key(struct enc *e, const struct pl_list *l)
 	put_copy(e, k, rds_key_chunk(k, e->ctx->prefix, l->ino, l->chunk));
 }
 
-static void ctime_clamp(struct enc *e, int64_t *sec, uint32_t *nsec)
+static void ctime_clamp(const struct script_ctx *ctx, int64_t *sec, uint32_t *nsec)
 {
-	if (*sec >= e->ctx->oldest_ctime)
+	if (*sec >= ctx->oldest_ctime)
 		return;
-	*sec = e->ctx->oldest_ctime;
+	*sec = ctx->oldest_ctime;
 	*nsec = 0;
+}
+
+size_t plan_record(const struct script_ctx *ctx, const struct pl_inode *pi, uint8_t out[JFS_ATTR_MAX])
+{
+	struct jfs_attr a = pi->attr;
+
+	ctime_clamp(ctx, &a.ctime, &a.ctime_nsec);
+	return jfs_attr_encode(&a, out);
+}
+
+void plan_ctime(const struct script_ctx *ctx, const struct pl_inode *pi, uint8_t out[12])
+{
+	int64_t sec = pi->ctime;
+	uint32_t nsec = pi->ctime_nsec;
+
+	ctime_clamp(ctx, &sec, &nsec);
+	put_be64(out, (uint64_t)sec);
+	put_be32(out + 8, nsec);
+}
+
+void plan_trash_hour(const struct script_ctx *ctx, char out[32])
+{
+	time_t now = (time_t)ctx->now;
+	struct tm tm;
+
+	out[0] = '\0';
+	if (gmtime_r(&now, &tm))
+		strftime(out, 32, "%Y-%m-%d-%H", &tm);
+}
+
+size_t plan_trash_entry(const struct pl_inode *pi, const struct pl_trash *t, char name[64 + JFS_NAME_MAX],
+	uint8_t value[JFS_DENTRY_LEN])
+{
+	size_t n = (size_t)snprintf(name, 64, "%llu-%llu-", (unsigned long long)t->parent, (unsigned long long)pi->ino);
+
+	memcpy(name + n, t->name, t->name_len);
+	n += t->name_len;
+	jfs_dentry_encode(pi->type ? pi->type : JFS_FILE, pi->ino, value);
+	return n > JFS_NAME_MAX ? JFS_NAME_MAX : n;
+}
+
+void plan_counters(const struct window_plan *p, int64_t *space, int64_t *inodes)
+{
+	*space = *inodes = 0;
+	for (size_t i = 0; i < p->inodes.n; i++) {
+		if (p->inodes.v[i].kind != PL_NEW)
+			continue;
+		*space += (int64_t)jfs_attr_space(&p->inodes.v[i].attr);
+		++*inodes;
+	}
 }
 
 static void put_record(struct enc *e, const struct pl_inode *pi)
 {
-	struct jfs_attr a = pi->attr;
 	uint8_t blob[JFS_ATTR_MAX];
 
-	ctime_clamp(e, &a.ctime, &a.ctime_nsec);
-	put_copy(e, blob, jfs_attr_encode(&a, blob));
+	put_copy(e, blob, plan_record(e->ctx, pi, blob));
 }
 
 static void put_head(struct enc *e)
 {
 	const struct script_ctx *c = e->ctx;
-	int64_t space = 0, inodes = 0;
-	time_t now = (time_t)c->now;
-	char hour[32] = "";
-	struct tm tm;
+	int64_t space, inodes;
+	char hour[32];
 
-	for (size_t i = 0; i < e->p->inodes.n; i++) {
-		if (e->p->inodes.v[i].kind != PL_NEW)
-			continue;
-		space += (int64_t)jfs_attr_space(&e->p->inodes.v[i].attr);
-		inodes++;
-	}
-	if (gmtime_r(&now, &tm))
-		strftime(hour, sizeof(hour), "%Y-%m-%d-%H", &tm);
+	plan_counters(e->p, &space, &inodes);
+	plan_trash_hour(c, hour);
 	put_text(e, c->prefix ? c->prefix : "");
 	put_u64(e, c->prev.epoch);
 	put_u64(e, c->prev.seq);
@@ -123,7 +163,6 @@ static void put_head(struct enc *e)
 	put_int(e, c->oldest_ctime);
 	put_int(e, space);
 	put_int(e, inodes);
-	put_int(e, c->unsafe);
 }
 
 static void put_strings(struct enc *e)
@@ -232,17 +271,12 @@ static void put_refs(struct enc *e)
 	}
 }
 
-/* {parent}-{inode}-{name}, cut to 255 bytes (spec 3.20), and the entry it had. */
 static void put_trash(struct enc *e, const struct pl_inode *pi, const struct pl_trash *t)
 {
 	char name[64 + JFS_NAME_MAX];
 	uint8_t value[JFS_DENTRY_LEN];
-	size_t n = (size_t)snprintf(name, 64, "%llu-%llu-", (unsigned long long)t->parent, (unsigned long long)pi->ino);
 
-	memcpy(name + n, t->name, t->name_len);
-	n += t->name_len;
-	put_copy(e, name, n > JFS_NAME_MAX ? JFS_NAME_MAX : n);
-	jfs_dentry_encode(pi->type ? pi->type : JFS_FILE, pi->ino, value);
+	put_copy(e, name, plan_trash_entry(pi, t, name, value));
 	put_copy(e, value, sizeof(value));
 }
 
@@ -256,8 +290,6 @@ static void put_inodes(struct enc *e)
 	put_int(e, n);
 	for (size_t i = 0; i < e->p->inodes.n; i++) {
 		const struct pl_inode *pi = &e->p->inodes.v[i];
-		int64_t sec = pi->ctime;
-		uint32_t nsec = pi->ctime_nsec;
 		uint8_t ct[12];
 
 		if (pi->kind == PL_NEW)
@@ -273,9 +305,7 @@ static void put_inodes(struct enc *e)
 			put_text(e, "a");
 		else
 			put_int(e, pi->nlink_delta);
-		ctime_clamp(e, &sec, &nsec);
-		put_be64(ct, (uint64_t)sec);
-		put_be32(ct + 8, nsec);
+		plan_ctime(e->ctx, pi, ct);
 		put_copy(e, ct, sizeof(ct));
 		put_int(e, pi->cut_chunks == CHUNK_NONE ? -1 : (int64_t)pi->cut_chunks);
 		put_int(e, pi->n_trash);

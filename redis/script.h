@@ -6,7 +6,7 @@
  * position. All keys are derived from the plan; they are not declared in KEYS (one server, no Cluster).
  *
  * Arguments: prefix, epoch, previous sequence, previous chain, new sequence, new chain, now (s), hour of the trash, sid,
- * oldest ctime allowed (s), space and inodes of new inodes, unsafe (0/1), then the sections in the order in which apply.lua
+ * oldest ctime allowed (s), space and inodes of new inodes, then the sections in the order in which apply.lua
  * reads them, each beginning with its count. Numbers are decimal text, everything else raw bytes. */
 #ifndef JFS_REDIS_SCRIPT_H
 #define JFS_REDIS_SCRIPT_H
@@ -27,7 +27,6 @@ struct script_ctx {
 	uint64_t sid;		 /* our session, for files that are unlinked while open */
 	int64_t now;		 /* unix seconds: names the trash's hour, dates delfiles */
 	int64_t oldest_ctime;	 /* older ctimes are sent as this (gc deletes what looks old: spec 10.2) */
-	bool unsafe;		 /* no token, no position, no comparison: whatever is there is overwritten */
 };
 
 struct script_args {
@@ -36,6 +35,16 @@ struct script_args {
 	VEC(size_t) lens;
 	size_t bytes;
 };
+
+/* What both ways of applying a plan (script, pipeline.h) say in the same words. Pure. */
+size_t plan_record(const struct script_ctx *ctx, const struct pl_inode *pi, uint8_t out[JFS_ATTR_MAX]); /* its length */
+void plan_ctime(const struct script_ctx *ctx, const struct pl_inode *pi, uint8_t out[12]); /* as in a record */
+void plan_trash_hour(const struct script_ctx *ctx, char out[32]);
+/* {parent}-{inode}-{name}, cut to 255 bytes (spec 3.20), and the entry it had. The name's length. */
+size_t plan_trash_entry(const struct pl_inode *pi, const struct pl_trash *t, char name[64 + JFS_NAME_MAX],
+	uint8_t value[JFS_DENTRY_LEN]);
+/* usedSpace and totalInodes of the inodes that are born. */
+void plan_counters(const struct window_plan *p, int64_t *space, int64_t *inodes);
 
 /* 0 or -ENOMEM. The arguments point into the plan, which must live as long. */
 int script_encode(const struct window_plan *p, const struct script_ctx *ctx, struct script_args *out);

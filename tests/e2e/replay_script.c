@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "redis/coalesce.h"
+#include "redis/pipeline.h"
 #include "redis/script.h"
 #include "tests/e2e/lib/replay_check.h"
 
@@ -15,6 +16,7 @@ struct driver {
 	struct model *m;
 	struct store *st;
 	struct rds_position pos;
+	bool pipeline; /* unsafe_batch: without the script */
 	uint64_t next_slice;
 	struct {
 		uint64_t ino;
@@ -137,6 +139,19 @@ static struct script_answer send(struct driver *d, const struct window_plan *p, 
 	int err;
 
 	snprintf(ctx.chain, sizeof(ctx.chain), "%032llx", (unsigned long long)p->end);
+	if (d->pipeline) {
+		if (!rds_conn_ok(conn))
+			REQUIRE(rds_reconnect(conn, &e) == 0);
+		err = pipeline_apply(conn, p, &ctx, &ans, &e);
+		if (err)
+			fprintf(stderr, "pipeline: %s\n", e.text);
+		REQUIRE(err == 0);
+		if (ans.status == SCRIPT_OK) {
+			d->pos.seq = p->end;
+			strcpy(d->pos.chain, ctx.chain);
+		}
+		return ans;
+	}
 	REQUIRE(script_encode(p, &ctx, &a) == 0);
 	err = rds_script_call(conn, &apply, &r, &e, 0, (int)a.argv.n, a.argv.v, a.lens.v);
 	if (err)
@@ -309,13 +324,14 @@ static void window(struct driver *d, uint64_t to)
 	plan_free(p);
 }
 
-static void random_histories(void)
+static void run_histories(bool pipeline)
 {
 	uint64_t seed = unit_seed();
 	int rounds = getenv("ROUNDS") ? atoi(getenv("ROUNDS")) : 12;
 
 	for (int round = 0; round < rounds && !unit_failures; round++) {
 		struct driver *d = driver_new(round & 1, seed + (uint64_t)round * 7919 + 1);
+		d->pipeline = pipeline;
 		uint64_t most = round % 3 == 0 ? 4 : round % 3 == 1 ? 40 : 250;
 
 		while (d->m->seq < 600 && !unit_failures) {
@@ -333,11 +349,22 @@ static void random_histories(void)
 	}
 }
 
+static void random_histories(void)
+{
+	run_histories(false);
+}
+
+static void random_histories_without_the_script(void)
+{
+	run_histories(true);
+}
+
 #include "tests/e2e/lib/replay_histories.h"
 
 int main(int argc, char **argv)
 {
-	struct unit_test tests[] = { { "random_histories", random_histories }, HISTORY_TESTS, { NULL, NULL } };
+	struct unit_test tests[] = { { "random_histories", random_histories },
+		{ "random_histories_without_the_script", random_histories_without_the_script }, HISTORY_TESTS, { NULL, NULL } };
 	int err;
 
 	signal(SIGPIPE, SIG_IGN);

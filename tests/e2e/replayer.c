@@ -454,14 +454,24 @@ static void follows_without_demand(void)
 	world_free(w);
 }
 
-/* Connections break anywhere, in both directions, scripts in flight. */
-static void history_33_34_cut_connections(void)
+/* unsafe_batch from here on. */
+static void without_the_script(struct world *w)
+{
+	replayer_down(w);
+	w->url.mode = RDS_UNSAFE_BATCH;
+	replayer_up(w);
+}
+
+/* Connections break anywhere, in both directions, windows in flight. */
+static void cut_connections(bool script)
 {
 	uint64_t seed = unit_seed();
 	struct world *w = world_new(seed & 1, seed);
 
+	if (!script)
+		without_the_script(w);
 	for (int i = 0; i < 40 && !unit_failures; i++) {
-		atomic_store(&w->relay.cut_in, (long)m_rand(w->m, 400));
+		atomic_store(&w->relay.cut_in, (long)m_rand(w->m, script ? 400 : 6000));
 		atomic_store(&w->relay.cut_out, m_rand(w->m, 2) ? (long)m_rand(w->m, 20000) : -1);
 		work(w, 1 + (int)m_rand(w->m, 40));
 		if (i % 2 == 0) {
@@ -475,15 +485,28 @@ static void history_33_34_cut_connections(void)
 	world_free(w);
 }
 
-/* The script ran, the answer is lost, and then we end. */
-static void history_55_answer_lost_then_crash(void)
+static void history_33_34_cut_connections(void)
+{
+	cut_connections(true);
+}
+
+static void unsafe_batch_applies_whole_windows_when_connections_break(void)
+{
+	cut_connections(false);
+}
+
+/* The window was applied, its last answer is lost, and then we end. */
+static void answer_lost_then_crash(bool script)
 {
 	struct world *w = world_new(false, unit_seed());
 
+	if (!script)
+		without_the_script(w);
 	for (int round = 0; round < 6 && !unit_failures; round++) {
 		work(w, 30);
 		drain_or_say(w);
-		atomic_store(&w->relay.cut_in, 3); /* into the answer of the next script */
+		/* into the answer of the next script; or into one of those of the next window's commands */
+		atomic_store(&w->relay.cut_in, script ? 3 : (long)m_rand(w->m, 1500));
 		work(w, 30);
 		REQUIRE(journal_wait(w->j, WM_DURABLE, journal_mark(w->j, WM_COMMITTED)) == 0);
 		for (int i = 0; i < 2000 && atomic_load(&w->relay.cut_in) >= 0; i++)
@@ -499,6 +522,16 @@ static void history_55_answer_lost_then_crash(void)
 		compare(w);
 	}
 	world_free(w);
+}
+
+static void history_55_answer_lost_then_crash(void)
+{
+	answer_lost_then_crash(true);
+}
+
+static void history_55_unsafe_batch_answer_lost_then_crash(void)
+{
+	answer_lost_then_crash(false);
 }
 
 /* Slices were chosen and recorded, their uploads never answered; after the crash the same ids carry the same bytes. */
@@ -643,7 +676,10 @@ int main(int argc, char **argv)
 		{ "drains", drains },
 		{ "follows_without_demand", follows_without_demand },
 		{ "history_33_34_cut_connections", history_33_34_cut_connections },
+		{ "unsafe_batch_applies_whole_windows_when_connections_break",
+			unsafe_batch_applies_whole_windows_when_connections_break },
 		{ "history_55_answer_lost_then_crash", history_55_answer_lost_then_crash },
+		{ "history_55_unsafe_batch_answer_lost_then_crash", history_55_unsafe_batch_answer_lost_then_crash },
 		{ "history_35_slice_ids", history_35_slice_ids },
 		{ "history_30_redis_falls_back", history_30_redis_falls_back },
 		{ "history_50_foreign_positions", history_50_foreign_positions },
