@@ -14,6 +14,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "util/boot.h"
 #include "util/fault.h"
 #include "util/log.h"
 
@@ -327,15 +328,6 @@ static bool other_boots_remove(int dirfd, const char *boot)
 	return found;
 }
 
-static int boot_id(char boot[64], struct errmsg *e)
-{
-	ssize_t n = text_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", boot, 64);
-
-	if (n <= 0 || strchr(boot, '/'))
-		return errmsg_set(e, -EIO, "/proc/sys/kernel/random/boot_id cannot be read");
-	return 0;
-}
-
 static const char *default_root(void)
 {
 	return is_tmpfs("/run") ? "/run/jfs" : is_tmpfs("/dev/shm") ? "/dev/shm/jfs" : NULL;
@@ -343,9 +335,9 @@ static const char *default_root(void)
 
 int cachedir_hot_find(struct cachedir *c, const char *root, struct errmsg *e)
 {
-	char mark[64], boot[64], noted[4096];
+	char mark[64], boot[BOOT_ID_LEN + 1], noted[4096];
 	struct stat sb;
-	int err = boot_id(boot, e);
+	int err = boot_id_read(boot, e);
 
 	if (err)
 		return err;
@@ -400,8 +392,8 @@ int cachedir_hold(struct cachedir *c, struct errmsg *e)
 
 int cachedir_hot(struct cachedir *c, const char *root, bool *other_boot, struct errmsg *e)
 {
-	char mark[64], boot[64], noted[4096], *top = NULL;
-	int err = boot_id(boot, e), fd = -1;
+	char mark[64], boot[BOOT_ID_LEN + 1], noted[4096], *top = NULL;
+	int err = boot_id_read(boot, e), fd = -1;
 
 	if (err)
 		return err;

@@ -5,13 +5,14 @@
 
 #include "redis/window.h"
 
-/* One window's parts, gathered from consecutive keys {'w', be64 end, be16 part}; a value begins with {be16 part, be16
- * parts}. */
+/* A composition's parts, gathered from consecutive keys {'w', be64 end, be16 part}; a value begins with {be16 part, be16
+ * parts}, and part 0 begins another composition. One that just ends too early was cut off by a crash: it was never sent. */
 struct gather {
 	const struct rds_position *pos;
 	struct windows_found *out;
 	struct buf bytes;
 	uint64_t end;
+	uint32_t key;	      /* part of the key that comes next */
 	uint16_t next, parts; /* parts 0: none is open */
 	bool bad;
 };
@@ -31,10 +32,15 @@ static int finish(struct gather *g)
 
 	if (g->parts == 0)
 		return 0;
+	if (!g->bad && g->next < g->parts) {
+		buf_reset(&g->bytes);
+		g->parts = 0;
+		return 0;
+	}
 	g->out->windows++;
 	rc = g->bytes.err;
 	if (!rc)
-		rc = g->bad || g->next != g->parts ? -EUCLEAN : window_decode(g->bytes.data, g->bytes.len, &w);
+		rc = g->bad ? -EUCLEAN : window_decode(g->bytes.data, g->bytes.len, &w);
 	if (!rc && w.end != g->end) {
 		window_fini(&w);
 		rc = -EUCLEAN;
@@ -54,21 +60,24 @@ static int finish(struct gather *g)
 static int take_part(struct gather *g, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen)
 {
 	uint64_t end = klen == 11 ? get_be64(key + 1) : 0;
+	bool sound = klen == 11 && vlen >= 4, other = end != g->end;
 	int rc = 0;
 
-	if (g->parts == 0 || end != g->end) {
+	if (g->parts == 0 || other || (sound && get_be16(val) == 0)) {
 		rc = finish(g);
+		g->key = other ? 0 : g->key;
 		g->end = end;
 		g->next = 0;
 		g->bad = false;
 		g->parts = 1;
 	}
-	if (klen != 11 || vlen < 4 || get_be16(val) != g->next || get_be16(key + 9) != g->next || get_be16(val + 2) == 0) {
+	if (!sound || get_be16(val) != g->next || get_be16(key + 9) != g->key || get_be16(val + 2) == 0) {
 		g->bad = true;
 		return rc;
 	}
 	g->parts = get_be16(val + 2);
 	g->next++;
+	g->key++;
 	buf_put(&g->bytes, val + 4, vlen - 4);
 	return rc;
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "redis/replayer_int.h"
+#include "util/boot.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -50,18 +51,33 @@ void replayer_kick(struct replayer *r)
 		return; /* full: it wakes up anyway */
 }
 
-void event_post(struct replayer *r, const struct event *ev)
+static void event_put(struct replayer *r, struct event *ev)
 {
-	struct event *e;
+	ev->next = NULL;
+	*r->events_end = ev;
+	r->events_end = &ev->next;
+}
+
+void event_post(struct event *ev)
+{
+	struct replayer *r = ev->r;
 
 	pthread_mutex_lock(&r->lock);
-	e = vec_push(&r->events);
-	if (e)
-		*e = *ev;
+	event_put(r, ev);
 	pthread_mutex_unlock(&r->lock);
-	if (!e)
-		log_error("what=\"event lost\" seq=%llu why=\"out of memory\"", (unsigned long long)ev->end);
 	replayer_kick(r);
+}
+
+static struct event *events_all(struct replayer *r)
+{
+	struct event *first;
+
+	pthread_mutex_lock(&r->lock);
+	first = r->events;
+	r->events = NULL;
+	r->events_end = &r->events;
+	pthread_mutex_unlock(&r->lock);
+	return first;
 }
 
 void win_free(struct win *win)
@@ -87,8 +103,7 @@ void wins_drop(struct replayer *r, size_t from)
 	while (r->wins.n > from) {
 		struct win *win = r->wins.v[--r->wins.n];
 
-		if (win->uploaded && win->w.end > r->uploaded && win->upload_ms)
-			log_debug("what=\"window built anew\" seq=%llu", (unsigned long long)win->w.end);
+		log_debug("what=\"window built anew\" seq=%llu", (unsigned long long)win->w.end);
 		win_free(win);
 	}
 }
@@ -180,47 +195,44 @@ void lifeline_unref(struct lifeline *l)
 
 /* --- uploads --- */
 
-struct upload_arg {
-	struct replayer *r;
-	struct event ev;
-};
-
 static void upload_done(void *arg, int err)
 {
-	struct upload_arg *a = arg;
+	struct event *ev = arg;
 
-	a->ev.err = err;
-	event_post(a->r, &a->ev);
-	free(a);
+	ev->err = err;
+	event_post(ev);
 }
 
 static int win_upload(struct replayer *r, struct win *win)
 {
 	size_t n = win->w.slices.n - win->slices_done;
 	struct slice_plan *plans = calloc(n, sizeof(*plans));
-	struct upload_arg *a = calloc(1, sizeof(*a));
-	int err = plans && a ? 0 : -ENOMEM;
+	struct event *ev = calloc(1, sizeof(*ev));
+	struct known *k = known_last(r, win->w.end);
+	int err = plans && ev ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < n && !err; i++) {
 		plans[i] = win->w.slices.v[win->slices_done + i].s;
-		a->ev.bytes += plans[i].size;
+		ev->bytes += plans[i].size;
 	}
 	if (!err) {
-		a->r = r;
-		a->ev.kind = EV_UPLOAD;
-		a->ev.end = win->w.end;
-		a->ev.slices = win->w.slices.n;
-		a->ev.began_ms = clock_mono_ms();
+		ev->r = r;
+		ev->kind = EV_UPLOAD;
+		ev->end = win->w.end;
+		ev->slices = win->w.slices.n;
+		ev->began_ms = clock_boot_ms();
+		if (k && !k->began_ms)
+			k->began_ms = ev->began_ms;
 		win->uploading = true;
 		r->uploads++;
-		err = r->cfg.ops.upload(r->cfg.ctx, plans, n, upload_done, a);
+		err = r->cfg.ops.upload(r->cfg.ctx, plans, n, upload_done, ev);
 		if (err) {
 			win->uploading = false;
 			r->uploads--;
 		}
 	}
 	if (err)
-		free(a);
+		free(ev);
 	free(plans);
 	return err;
 }
@@ -293,6 +305,7 @@ static int uploads_note(struct replayer *r)
 static void upload_event(struct replayer *r, const struct event *ev)
 {
 	struct win *win = win_find(r, ev->end);
+	struct known *k = known_last(r, ev->end);
 
 	r->uploads--;
 	for (size_t i = 0; i < r->busy.n; i++)
@@ -307,7 +320,7 @@ static void upload_event(struct replayer *r, const struct event *ev)
 		return;
 	}
 	if (ev->bytes > 1 << 20) {
-		double ms = (double)(clock_mono_ms() - ev->began_ms) + 1;
+		double ms = (double)(clock_boot_ms() - ev->began_ms) + 1;
 
 		r->upload_rate = 0.7 * r->upload_rate + 0.3 * ((double)ev->bytes * 1000 / ms);
 	}
@@ -319,46 +332,30 @@ static void upload_event(struct replayer *r, const struct event *ev)
 	win->uploading = false;
 	win->slices_done = ev->slices < win->w.slices.n ? ev->slices : win->w.slices.n;
 	win->uploaded = win->slices_done >= win->w.slices.n;
-	win->upload_ms = clock_mono_ms();
+	if (k && win->uploaded)
+		k->ended_ms = clock_boot_ms();
 }
 
 static void events_take(struct replayer *r)
 {
-	struct event *ev = NULL;
-	size_t n, keep = 0;
+	struct event *next;
 
-	pthread_mutex_lock(&r->lock);
-	n = r->events.n;
-	if (n) {
-		ev = malloc(n * sizeof(*ev));
-		if (ev)
-			memcpy(ev, r->events.v, n * sizeof(*ev));
-		else
-			n = 0;
-	}
-	if (ev)
-		r->events.n = 0;
-	pthread_mutex_unlock(&r->lock);
-	for (size_t i = 0; i < n; i++) {
-		if (ev[i].kind == EV_UPLOAD) {
-			upload_event(r, &ev[i]);
-		} else if (r->in_step && r->pending) {
-			ev[keep++] = ev[i]; /* the connection is not free now */
+	for (struct event *ev = events_all(r); ev; ev = next) {
+		next = ev->next;
+		if (ev->kind == EV_UPLOAD) {
+			upload_event(r, ev);
+		} else if (r->in_step && r->pending) { /* the connection is not free now */
+			pthread_mutex_lock(&r->lock);
+			event_put(r, ev);
+			pthread_mutex_unlock(&r->lock);
+			continue;
 		} else {
 			r->deleting--;
-			if (!ev[i].err)
-				wire_deleted(r, ev[i].field);
+			if (!ev->err)
+				wire_deleted(r, ev->field);
 		}
+		free(ev);
 	}
-	pthread_mutex_lock(&r->lock);
-	for (size_t i = 0; i < keep; i++) {
-		struct event *back = vec_push(&r->events);
-
-		if (back)
-			*back = ev[i];
-	}
-	pthread_mutex_unlock(&r->lock);
-	free(ev);
 }
 
 /* --- the loop --- */
@@ -526,7 +523,8 @@ static int lagging_load(struct replayer *r)
 	for (size_t i = 0; i < r->known.n && !err; i++) {
 		struct win *win, **slot;
 
-		if (r->known.v[i].end <= r->uploaded || r->known.v[i].end > r->applied)
+		if (r->known.v[i].end <= r->uploaded || r->known.v[i].end > r->applied ||
+			known_last(r, r->known.v[i].end) != &r->known.v[i])
 			continue;
 		win = calloc(1, sizeof(*win));
 		slot = win ? vec_push(&r->lagging) : NULL;
@@ -535,7 +533,7 @@ static int lagging_load(struct replayer *r)
 			return -ENOMEM;
 		}
 		*slot = win;
-		err = window_read(r, r->known.v[i].end, &win->w);
+		err = window_read(r, &r->known.v[i], &win->w);
 		win->uploaded = !err && win->w.slices.n == 0;
 		for (size_t k = 0; !err && k < win->w.slices.n; k++)
 			win->composed |= win->w.slices.v[k].composed;
@@ -560,6 +558,10 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 	r->epoch = cfg->epoch;
 	r->upload_delay_ms = cfg->upload_delay_ms;
 	r->upload_rate = cfg->upload_rate ? (double)cfg->upload_rate : 10 << 20;
+	r->events_end = &r->events;
+	r->boot = boot_id_hash();
+	if (!r->cfg.republish_ms)
+		r->cfg.republish_ms = REPUBLISH_MS;
 	pthread_mutex_init(&r->lock, NULL);
 	rds_script_init(&r->script, rds_apply_lua);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -639,7 +641,10 @@ void replayer_free(struct replayer *r)
 	vec_fini(&r->wins);
 	vec_fini(&r->known);
 	vec_fini(&r->orphans);
-	vec_fini(&r->events);
+	for (struct event *ev = events_all(r), *next; ev; ev = next) {
+		next = ev->next;
+		free(ev);
+	}
 	vec_fini(&r->busy);
 	vec_fini(&r->ch_times);
 	vec_fini(&r->trim_queue);

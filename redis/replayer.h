@@ -5,6 +5,9 @@
  * -> script sent -> answered OK -> OP_APPLIED committed and durable -> WM_APPLIED raised. Up to 4 windows are under way;
  * scripts leave in order. With publish=eager a script does not wait for the upload.
  *
+ * A window may be composed anew before Redis has it: its slices were uploaded too long ago, or a list or an earlier window is
+ * not what it was. Each composition has a chain of its own, so that a script which arrives late tells which one it was.
+ *
  * Exactly once: the script moves Redis's position {seq, chain}; after any error the position is read and decides what was
  * executed. A position of our own history is healed: later means an answer was lost (the window is adopted from its
  * OP_WINDOW record), earlier that Redis forgot (recorded windows are sent again, with their recorded slices: P8). Any other
@@ -56,6 +59,7 @@ struct replayer_config {
 	uint64_t upload_delay_ms;
 	bool eager;
 	uint64_t retention_ms;	   /* 0: 30 min */
+	uint64_t republish_ms;	   /* 0: 40 min. Slices uploaded for longer than that are uploaded anew before they are published */
 	uint64_t upload_rate;	   /* bytes/s to begin with, 0: 10 MiB/s; measured later */
 	struct replayer_ops ops;
 	void *ctx;

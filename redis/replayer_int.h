@@ -1,4 +1,5 @@
-/* What the files of the replayer share. replayer.c: thread and state; replayer_plan.c: choosing and building windows;
+/* What the files of the replayer share. replayer.c: thread and state; replayer_known.c: recorded windows; replayer_plan.c:
+ * choosing and building windows;
  * replayer_wire.c: connection, position, scripts; replayer_apply.c: what is committed to the journal, trim, deletion.
  * All of it runs in the replayer's thread, except what says otherwise. */
 #ifndef JFS_REDIS_REPLAYER_INT_H
@@ -14,21 +15,28 @@
 #include "redis/window.h"
 
 #define WINS_MAX 4
-#define REUPLOAD_MS (40u * 60 * 1000) /* unpublished for so long: a stock gc may take it at 60 min (spec 10.3) */
+#define REPUBLISH_MS (40u * 60 * 1000) /* unpublished for so long: a stock gc may take it at 60 min (spec 10.3) */
 
 struct win { /* a window under way */
 	struct window w;
 	struct window_plan *plan;
 	uint64_t serial;  /* order of planning */
-	uint64_t upload_ms; /* when its last upload ended, monotonic; 0: not in this life */
 	bool composed;	  /* has slices made of other objects: uploads after the windows before it */
 	bool uploading, uploaded, upload_noted, sent;
 	size_t slices_done;
 };
 
-struct known { /* a recorded window: T_WINDOW without its contents */
+struct known { /* a composition of a recorded window: T_WINDOW without its contents */
 	uint64_t from, end;
+	uint16_t first;		     /* its first part */
+	bool stale;		     /* its slices grew too old: they must not be published */
+	bool anew;		     /* and this is what came instead */
+	uint64_t began_ms, ended_ms; /* of its upload, clock_boot_ms; 0: not yet. An earlier life's: when it was recorded */
 	char before[RDS_CHAIN_LEN + 1], chain[RDS_CHAIN_LEN + 1];
+};
+
+struct known_path {
+	VEC(struct known) v; /* the last window first */
 };
 
 struct loaded_list { /* UINT32_MAX records: must be loaded */
@@ -38,6 +46,8 @@ struct loaded_list { /* UINT32_MAX records: must be loaded */
 };
 
 struct event { /* from other threads */
+	struct event *next;
+	struct replayer *r;
 	enum { EV_UPLOAD, EV_DELETE } kind;
 	uint64_t end;	/* upload: the window's */
 	size_t slices;	/* upload: so many are there now */
@@ -66,7 +76,7 @@ struct replayer {
 	bool started;
 
 	pthread_mutex_t lock; /* protects what follows, up to the blank line */
-	VEC(struct event) events;
+	struct event *events, **events_end; /* in order of arrival */
 	struct replayer_status status;
 	uint64_t epoch, upload_delay_ms;
 	bool stop;
@@ -93,7 +103,7 @@ struct replayer {
 	VEC(struct loaded_list) loaded;
 	bool no_smap;		/* the next plan must not use earlier windows' slices */
 	uint64_t min_end;	/* a conflict's repair: the next window reaches at least here */
-	uint64_t fresh_ids_for; /* the window of this end gets new slices */
+	uint64_t boot;		/* which one this is, util/boot.h */
 
 	struct chooser *ch;
 	uint64_t ch_from, ch_scanned;
@@ -110,7 +120,8 @@ struct replayer {
 
 /* replayer.c */
 void replayer_say(struct replayer *r, enum replayer_state s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void event_post(struct replayer *r, const struct event *ev); /* any thread */
+/* From any thread; takes ev over, which was allocated before what it tells of began: it cannot fail. */
+void event_post(struct event *ev);
 void win_free(struct win *win);
 struct win *win_find(struct replayer *r, uint64_t end);
 void wins_drop(struct replayer *r, size_t from); /* forget these plans; they are recorded */
@@ -128,12 +139,23 @@ struct lifeline *lifeline_new(struct replayer *r);
 void lifeline_ref(struct lifeline *l);
 void lifeline_unref(struct lifeline *l);
 
-/* replayer_plan.c */
+/* replayer_known.c */
 int known_load(struct replayer *r);
-int known_add(struct replayer *r, const struct window *w);
-/* The recorded window that ends there (chain NULL: any), or that follows a position. */
+/* Pointers into the list hold until something is recorded. The composition with that chain; the last one of an end; */
 const struct known *known_at(const struct replayer *r, uint64_t end, const char *chain);
-int window_read(struct replayer *r, uint64_t end, struct window *w); /* 0, -ENOENT, -EUCLEAN, -EIO, -ENOMEM */
+struct known *known_last(const struct replayer *r, uint64_t end);
+/* the window that follows a position: the longest, one of that very chain first. All NULL if there is none. */
+const struct known *known_after(const struct replayer *r, uint64_t seq, const char *chain);
+/* The compositions that lead from a position to `to`. 0, -ENOENT, -ENOMEM. The caller frees out->v. */
+int known_path(const struct replayer *r, const struct rds_position *from, const struct known *to, struct known_path *out);
+int window_read(struct replayer *r, const struct known *k, struct window *w); /* 0, -ENOENT, -EUCLEAN, -EIO, -ENOMEM */
+/* Records w, unless k (NULL-safe) holds exactly that: with a nonce and a time of its own. missing: so many of its slices
+ * have no object yet. Does not wait; *seq is left alone if nothing was recorded. -EFBIG: too many compositions. */
+int window_record(struct replayer *r, struct window *w, const struct known *k, size_t missing, uint64_t *seq);
+/* Records a composition that Redis was found to have behind the others, as it is. */
+int window_record_again(struct replayer *r, const struct window *w, size_t missing);
+
+/* replayer_plan.c */
 /* Makes the next window if something is due. 1 made, 0 nothing due, -EAGAIN try again later, -errno. */
 int window_next(struct replayer *r);
 /* Rebuilding the list a window's posts say. */

@@ -1,9 +1,8 @@
-/* Choosing the next window, building its plan, recording it. A recorded window that follows the tail comes first: its end,
- * its slices and its chain are never chosen anew (HISTORIES 30), unless a conflict's repair lies behind it. */
+/* Choosing the next window, and building its plan. A recorded window that follows the tail comes first: its end is never
+ * chosen anew, and its slices only when they grew too old (HISTORIES 30), unless a conflict's repair lies behind it. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "redis/replayer_int.h"
 #include "util/clock.h"
@@ -18,151 +17,6 @@ enum co_orphan orphan_state(const struct pl_orphan *v, size_t n, uint64_t ino)
 		if (v[i].ino == ino)
 			return v[i].state;
 	return CO_LIVE;
-}
-
-/* --- recorded windows --- */
-
-struct gather {
-	struct buf b;
-	uint16_t next, parts;
-	int err;
-};
-
-static int gather_part(void *arg, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen)
-{
-	struct gather *g = arg;
-
-	(void)key;
-	(void)klen;
-	if (vlen < 4 || get_be16(val) != g->next || get_be16(val + 2) == 0)
-		return g->err = -EUCLEAN;
-	g->parts = get_be16(val + 2);
-	g->next++;
-	buf_put(&g->b, val + 4, vlen - 4);
-	if (g->b.err)
-		g->err = g->b.err;
-	return g->err ? g->err : g->next == g->parts;
-}
-
-/* The encoding of a recorded window as it lies in the view. */
-static int window_bytes(struct replayer *r, uint64_t end, struct gather *g)
-{
-	struct view_iter *it;
-	const uint8_t *k, *v;
-	size_t kn, vn;
-	struct jkey from;
-	int more;
-
-	memset(g, 0, sizeof(*g));
-	buf_init(&g->b, 0);
-	key_window(&from, end, 0);
-	journal_lock(r->j);
-	it = view_seek(r->j, &from, 9);
-	more = it ? 1 : -ENOMEM;
-	while (more > 0 && (more = view_step(it, &k, &kn, &v, &vn)) > 0)
-		if (gather_part(g, k, kn, v, vn))
-			break;
-	if (it)
-		view_end(it);
-	journal_unlock(r->j);
-	if (more < 0)
-		return more;
-	if (g->err)
-		return g->err;
-	return g->parts && g->next == g->parts ? 0 : -ENOENT;
-}
-
-int window_read(struct replayer *r, uint64_t end, struct window *w)
-{
-	struct gather g;
-	int err = window_bytes(r, end, &g);
-
-	if (!err)
-		err = window_decode(g.b.data, g.b.len, w);
-	buf_fini(&g.b);
-	return err;
-}
-
-int known_add(struct replayer *r, const struct window *w)
-{
-	struct known *k = NULL;
-
-	for (size_t i = 0; i < r->known.n && !k; i++)
-		if (r->known.v[i].end == w->end)
-			k = &r->known.v[i];
-	if (!k)
-		k = vec_push(&r->known);
-	if (!k)
-		return -ENOMEM;
-	k->from = w->from;
-	k->end = w->end;
-	memcpy(k->before, w->before, sizeof(k->before));
-	memcpy(k->chain, w->chain, sizeof(k->chain));
-	return 0;
-}
-
-struct ends {
-	VEC(uint64_t) v;
-};
-
-static int collect_end(void *arg, const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen)
-{
-	struct ends *e = arg;
-	uint64_t *end;
-
-	(void)vlen;
-	if (klen < 11 || get_be16(val) != 0)
-		return 0;
-	end = vec_push(&e->v);
-	if (!end)
-		return -ENOMEM;
-	*end = get_be64(key + 1);
-	return 0;
-}
-
-int known_load(struct replayer *r)
-{
-	static const uint8_t table = T_WINDOW;
-	struct ends e = { 0 };
-	int err;
-
-	err = journal_wait(r->j, WM_DURABLE, journal_mark(r->j, WM_COMMITTED));
-	if (!err)
-		err = journal_base_scan(r->j, &table, 1, collect_end, &e);
-	for (size_t i = 0; i < e.v.n && !err; i++) {
-		struct window w;
-
-		err = window_read(r, e.v.v[i], &w);
-		if (!err) {
-			err = known_add(r, &w);
-			window_fini(&w);
-		} else if (err == -ENOENT) {
-			err = 0;
-		}
-	}
-	vec_fini(&e.v);
-	return err;
-}
-
-const struct known *known_at(const struct replayer *r, uint64_t end, const char *chain)
-{
-	for (size_t i = 0; i < r->known.n; i++)
-		if (r->known.v[i].end == end && (!chain || strcmp(r->known.v[i].chain, chain) == 0))
-			return &r->known.v[i];
-	return NULL;
-}
-
-static const struct known *known_after(const struct replayer *r, uint64_t seq, const char *chain)
-{
-	const struct known *best = NULL;
-
-	for (size_t i = 0; i < r->known.n; i++) {
-		const struct known *k = &r->known.v[i];
-
-		if (k->from == seq && k->end > seq && strcmp(k->before, chain) == 0 && k->end >= r->min_end && (!best || k->end > best->end))
-			best = k;
-	}
-	return best;
 }
 
 /* --- what Redis has --- */
@@ -301,18 +155,69 @@ static int feed_record(void *arg, uint64_t seq, const void *rec, size_t len)
 	return coalesce_feed(arg, seq, rec, len);
 }
 
+/* Slices that recorded windows have: those whose objects are there come first. */
+struct recorded {
+	VEC(struct pl_slice) slices; /* of the windows below */
+	VEC(struct window) w;
+	size_t there;
+	uint64_t began_ms, ended_ms; /* of their uploads */
+};
+
+static void recorded_fini(struct recorded *rec)
+{
+	for (size_t i = 0; i < rec->w.n; i++)
+		window_fini(&rec->w.v[i]);
+	vec_fini(&rec->w);
+	vec_fini(&rec->slices);
+}
+
+static int recorded_slices(struct recorded *rec, const struct window *w, bool there)
+{
+	for (size_t i = 0; i < w->slices.n; i++) {
+		struct pl_slice *s = vec_push(&rec->slices);
+
+		if (!s)
+			return -ENOMEM;
+		*s = w->slices.v[i];
+	}
+	rec->there += there ? w->slices.n : 0;
+	return 0;
+}
+
+/* The window k, or (NULL) all that a window (from, end] merges: their slices are used again (HISTORIES 30), unless they are
+ * too old to be published. */
+static int recorded_load(struct replayer *r, uint64_t from, uint64_t end, const struct known *k, struct recorded *rec)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < r->known.n && !err; i++) {
+		const struct known *o = &r->known.v[i];
+		struct window *w;
+
+		if (o->stale || (k ? o != k : o->from < from || o->end > end || known_last(r, o->end) != o))
+			continue;
+		w = vec_push(&rec->w);
+		err = w ? window_read(r, o, w) : -ENOMEM;
+		if (!o->began_ms)
+			continue;
+		rec->began_ms = rec->began_ms && rec->began_ms < o->began_ms ? rec->began_ms : o->began_ms;
+		rec->ended_ms = rec->ended_ms > o->ended_ms ? rec->ended_ms : o->ended_ms;
+	}
+	for (int there = 1; there >= 0; there--)
+		for (size_t i = 0; i < rec->w.n && !err; i++)
+			if ((rec->w.v[i].end <= r->uploaded) == there)
+				err = recorded_slices(rec, &rec->w.v[i], there);
+	return err;
+}
+
 /* 0 and *plan; -EAGAIN: lists cannot be loaded now, or no slice ids. */
-static int plan_make(struct replayer *r, uint64_t from, uint64_t end, const struct window *recorded, struct window_plan **plan)
+static int plan_make(struct replayer *r, uint64_t from, uint64_t end, const struct recorded *rec, struct window_plan **plan)
 {
 	struct plan_ctx pc = { .r = r };
-	struct coalesce_in in = { &pc, cb_published, cb_smap, cb_orphan, cb_slice, NULL, 0 };
+	struct coalesce_in in = { &pc, cb_published, cb_smap, cb_orphan, cb_slice, rec->slices.v, rec->slices.n };
 	struct coalesce *co = coalesce_new();
 	int err = co ? journal_log_scan(r->j, from, end, feed_record, co) : -ENOMEM;
 
-	if (recorded && recorded->end != r->fresh_ids_for) {
-		in.recorded = recorded->slices.v;
-		in.n_recorded = recorded->slices.n;
-	}
 	for (int round = 0; !err; round++) {
 		err = coalesce_plan(co, &in, from, end, plan);
 		if (pc.err)
@@ -332,67 +237,7 @@ static int plan_make(struct replayer *r, uint64_t from, uint64_t end, const stru
 	return err;
 }
 
-/* --- recording --- */
-
-struct window_fill {
-	const struct buf *b;
-	uint64_t end, uploaded; /* uploaded: UINT64_MAX: leave it */
-	size_t part, parts;
-};
-
-static void fill_window(struct replayer *r, struct rec *rec, void *arg)
-{
-	const struct window_fill *f = arg;
-	size_t at = f->part * WINDOW_PART, n = f->b->len - at < WINDOW_PART ? f->b->len - at : WINDOW_PART;
-	uint8_t *val = malloc(n + 4), up[8];
-	struct jkey k;
-
-	(void)r;
-	if (!val) {
-		rec->buf.err = -ENOMEM;
-		return;
-	}
-	put_be16(val, (uint16_t)f->part);
-	put_be16(val + 2, (uint16_t)f->parts);
-	memcpy(val + 4, f->b->data + at, n);
-	key_window(&k, f->end, (uint16_t)f->part);
-	rec_put(rec, &k, val, n + 4, 0);
-	free(val);
-	if (f->uploaded != UINT64_MAX && f->part == 0) {
-		put_be64(up, f->uploaded);
-		key_meta(&k, "uploaded");
-		rec_put(rec, &k, up, sizeof(up), 0);
-	}
-}
-
-/* Commits the window unless it is recorded in exactly this form; does not wait. */
-static int window_record(struct replayer *r, struct window *w, size_t fresh_slices, uint64_t *seq)
-{
-	struct window_fill f = { .end = w->end, .uploaded = UINT64_MAX };
-	struct gather old;
-	struct buf b;
-	int err;
-
-	buf_init(&b, 0);
-	window_encode(w, &b);
-	err = b.err;
-	if (!err && window_bytes(r, w->end, &old) == 0 && old.b.len == b.len && memcmp(old.b.data, b.data, b.len) == 0) {
-		buf_fini(&old.b);
-		buf_fini(&b);
-		return 0;
-	}
-	if (!err)
-		buf_fini(&old.b);
-	f.b = &b;
-	f.parts = (b.len + WINDOW_PART - 1) / WINDOW_PART;
-	if (fresh_slices && w->end <= r->uploaded) { /* made again with more slices: those are not there yet */
-		r->uploaded = f.uploaded = w->from;
-	}
-	for (f.part = 0; f.part < f.parts && !err; f.part++)
-		err = commit_record(r, OP_WINDOW, fill_window, &f, seq);
-	buf_fini(&b);
-	return err ? err : known_add(r, w);
-}
+/* --- building --- */
 
 static int window_fill_from(struct replayer *r, struct window *w, const struct window_plan *p)
 {
@@ -436,43 +281,50 @@ static int window_fill_from(struct replayer *r, struct window *w, const struct w
 	return 0;
 }
 
-static int window_build(struct replayer *r, uint64_t from, uint64_t end, const char *before, const struct window *recorded)
+/* k: the window as it was recorded last, or NULL. It is recorded again if anything of it is different now. */
+static int window_build(struct replayer *r, uint64_t from, uint64_t end, const char *before, const struct known *k)
 {
-	struct win *win = calloc(1, sizeof(*win)), **slot;
-	bool same = recorded && recorded->end != r->fresh_ids_for;
+	struct win *win = calloc(1, sizeof(*win)), **slot = NULL;
+	struct known known = k ? *k : (struct known){ 0 }; /* the list may move */
+	struct recorded rec = { 0 };
+	struct known *last;
 	uint64_t seq = 0;
-	int err;
+	int err = win ? recorded_load(r, from, end, k, &rec) : -ENOMEM;
 
-	if (!win)
-		return -ENOMEM;
-	err = plan_make(r, from, end, recorded, &win->plan);
-	if (err) {
-		free(win);
-		return err;
-	}
-	win->w.from = from;
-	win->w.end = end;
-	memcpy(win->w.before, before, sizeof(win->w.before));
-	if (recorded)
-		win->w.nonce = recorded->nonce;
-	else if (getrandom(&win->w.nonce, sizeof(win->w.nonce), 0) != (ssize_t)sizeof(win->w.nonce))
-		err = -EIO;
-	window_chain(before, end, win->w.nonce, win->w.chain);
-	win->slices_done = same && end <= r->uploaded ? recorded->slices.n : 0;
 	if (!err)
+		err = plan_make(r, from, end, &rec, &win->plan);
+	if (!err) {
+		win->w.from = from;
+		win->w.end = end;
+		memcpy(win->w.before, before, sizeof(win->w.before));
+		if (k && rec.w.n) {
+			win->w.nonce = rec.w.v[0].nonce;
+			win->w.boot = rec.w.v[0].boot;
+			win->w.made_ms = rec.w.v[0].made_ms;
+			window_chain(before, end, win->w.nonce, win->w.chain);
+		}
+		win->slices_done = rec.there;
 		err = window_fill_from(r, &win->w, win->plan);
+	}
 	if (!err)
-		err = window_record(r, &win->w, win->w.slices.n - win->slices_done, &seq);
+		err = window_record(r, &win->w, k && rec.w.n ? &known : NULL, win->w.slices.n - win->slices_done, &seq);
 	if (!err && seq)
 		err = durable_wait(r, seq); /* before the first PUT, before the script */
+	recorded_fini(&rec);
 	slot = err ? NULL : vec_push(&r->wins);
 	if (!slot) {
-		window_fini(&win->w);
-		plan_free(win->plan);
-		free(win);
+		if (win)
+			win_free(win);
 		return err ? err : -ENOMEM;
 	}
 	*slot = win;
+	last = known_last(r, end);
+	if (last && k)
+		last->anew = known.stale || known.anew;
+	if (last && !last->began_ms) {
+		last->began_ms = rec.began_ms;
+		last->ended_ms = rec.ended_ms;
+	}
 	win->serial = ++r->serial;
 	win->uploaded = win->upload_noted = win->slices_done >= win->w.slices.n;
 	if (win->uploaded && end > r->uploaded)
@@ -482,8 +334,6 @@ static int window_build(struct replayer *r, uint64_t from, uint64_t end, const c
 	r->no_smap = false;
 	if (end >= r->min_end)
 		r->min_end = 0;
-	if (r->fresh_ids_for == end)
-		r->fresh_ids_for = 0;
 	log_debug("what=\"window chosen\" from=%llu seq=%llu commands=%llu slices=%zu upload=%llu", (unsigned long long)from,
 		(unsigned long long)end, (unsigned long long)win->plan->commands, win->w.slices.n, (unsigned long long)win->plan->upload_bytes);
 	return 0;
@@ -597,13 +447,7 @@ int window_next(struct replayer *r)
 	memcpy(before, last ? last->w.chain : r->acked.chain, sizeof(before));
 	k = known_after(r, from, before);
 	if (k) {
-		struct window recorded;
-
-		err = window_read(r, k->end, &recorded);
-		if (err)
-			return err;
-		err = window_build(r, from, recorded.end, before, &recorded);
-		window_fini(&recorded);
+		err = window_build(r, from, k->end, before, k);
 		return err ? err : 1;
 	}
 	err = choose_end(r, from, &end);

@@ -55,6 +55,30 @@ static void wins_unsent(struct replayer *r)
 		r->wins.v[i]->sent = false;
 }
 
+static void delete_start(struct replayer *r, const char *field, size_t len);
+
+/* What earlier compositions uploaded, and grew too old, is named by nobody, ever: none of them can be executed any more. */
+static void stale_delete(struct replayer *r, const struct window *now)
+{
+	for (size_t i = 0; i < r->known.n && r->cfg.ops.delete_slice; i++) {
+		struct window w;
+
+		if (r->known.v[i].end != now->end || !r->known.v[i].stale || window_read(r, &r->known.v[i], &w) != 0)
+			continue;
+		r->known.v[i].stale = false;
+		for (size_t k = 0; k < w.slices.n; k++) {
+			char field[RDS_KEY_MAX];
+			bool used = false;
+
+			for (size_t n = 0; n < now->slices.n && !used; n++)
+				used = now->slices.v[n].s.id == w.slices.v[k].s.id;
+			if (!used)
+				delete_start(r, field, rds_field_slice_ref(field, w.slices.v[k].s.id, w.slices.v[k].s.size));
+		}
+		window_fini(&w);
+	}
+}
+
 /* The first window was executed. */
 static int win_acked(struct replayer *r)
 {
@@ -65,6 +89,7 @@ static int win_acked(struct replayer *r)
 	err = apply_commit(r, &win->w, win->uploaded);
 	if (err)
 		return err;
+	stale_delete(r, &win->w);
 	r->acked.seq = win->w.end;
 	memcpy(r->acked.chain, win->w.chain, sizeof(r->acked.chain));
 	pthread_mutex_lock(&r->lock);
@@ -85,45 +110,51 @@ static int win_acked(struct replayer *r)
 	return 0;
 }
 
-/* Redis executed recorded windows that we hold no plan of (an answer was lost, and then we ended). */
+/* Redis executed a recorded window that we hold no plan of. An eager one's objects are still to come. */
+static int adopt_one(struct replayer *r, const struct known *k)
+{
+	struct win *lag, **slot;
+	struct window w;
+	int err = window_read(r, k, &w);
+	bool there;
+
+	if (err)
+		return err;
+	if (known_last(r, k->end)->first != k->first) {
+		log_warn("what=\"an earlier composition was executed late\" seq=%llu", (unsigned long long)k->end);
+		err = window_record_again(r, &w, r->cfg.eager ? w.slices.n : 0);
+	}
+	there = !r->cfg.eager || w.end <= r->uploaded || !w.slices.n;
+	if (!err)
+		err = apply_commit(r, &w, there);
+	if (!err) {
+		r->acked.seq = w.end;
+		memcpy(r->acked.chain, w.chain, sizeof(r->acked.chain));
+	}
+	lag = err || there ? NULL : calloc(1, sizeof(*lag));
+	slot = lag ? vec_push(&r->lagging) : NULL;
+	if (slot) {
+		lag->w = w;
+		*slot = lag;
+		return 0;
+	}
+	free(lag);
+	window_fini(&w);
+	return err ? err : there ? 0 : -ENOMEM;
+}
+
+/* An answer was lost, and then we ended, or the window was composed anew. -ENOENT: no such windows lead there. */
 static int adopt_recorded(struct replayer *r, const struct known *to)
 {
-	wins_drop(r, 0);
-	while (r->acked.seq != to->end) {
-		const struct known *k = NULL;
-		struct win *lag, **slot;
-		struct window w;
-		bool there;
-		int err;
+	struct known_path path = { 0 };
+	int err = known_path(r, &r->acked, to, &path);
 
-		for (size_t i = 0; i < r->known.n; i++)
-			if (strcmp(r->known.v[i].before, r->acked.chain) == 0 && r->known.v[i].from == r->acked.seq &&
-				r->known.v[i].end <= to->end && (!k || r->known.v[i].end > k->end))
-				k = &r->known.v[i];
-		if (!k)
-			return -ENOENT;
-		err = window_read(r, k->end, &w);
-		if (err)
-			return err;
-		there = !r->cfg.eager || w.end <= r->uploaded || !w.slices.n;
-		err = apply_commit(r, &w, there);
-		if (!err) {
-			r->acked.seq = w.end;
-			memcpy(r->acked.chain, w.chain, sizeof(r->acked.chain));
-		}
-		lag = err || there ? NULL : calloc(1, sizeof(*lag));
-		slot = lag ? vec_push(&r->lagging) : NULL;
-		if (slot) { /* its objects are still to come */
-			lag->w = w;
-			*slot = lag;
-			continue;
-		}
-		free(lag);
-		window_fini(&w);
-		if (err || !there)
-			return err ? err : -ENOMEM;
-	}
-	return 0;
+	if (!err)
+		wins_drop(r, 0);
+	for (size_t i = path.v.n; i-- > 0 && !err;)
+		err = adopt_one(r, &path.v.v[i]);
+	vec_fini(&path.v);
+	return err;
 }
 
 /* Redis forgot: it is where our history was at an earlier window's end (P8). */
@@ -145,7 +176,7 @@ static int rewind_to(struct replayer *r, const struct rds_position *pos, const s
 	r->acked = *pos;
 	if (!k)
 		return 0;
-	err = window_read(r, k->end, &w);
+	err = window_read(r, k, &w);
 	for (size_t i = 0; !err && i < w.orphans.n; i++) {
 		struct pl_orphan *o = vec_push(&r->orphans);
 
@@ -196,6 +227,10 @@ static int position_check(struct replayer *r, const struct rds_position *pos)
 		return err;
 	if (pos->seq < r->trim && pos->seq < r->acked.seq) {
 		wire_stop(r, "Redis forgot more than is kept here (restored from a backup?): see jfs-recover rebase");
+		return -EUCLEAN;
+	}
+	if (k && known_last(r, k->end) != k) {
+		wire_stop(r, "Redis fell back to a composition of a window that was replaced since: see jfs-recover rebase");
 		return -EUCLEAN;
 	}
 	if ((k && pos->seq < r->acked.seq) || pos_is(pos, r->history.seq, r->history.chain))
@@ -307,6 +342,20 @@ static void conflict(struct replayer *r, const struct script_answer *a)
 	wins_drop(r, 0);
 }
 
+static int orphan_set(struct replayer *r, uint64_t ino, enum co_orphan state)
+{
+	struct pl_orphan *o = NULL;
+
+	for (size_t i = 0; i < r->orphans.n && !o; i++)
+		o = r->orphans.v[i].ino == ino ? &r->orphans.v[i] : NULL;
+	if (!o)
+		o = vec_push(&r->orphans);
+	if (!o)
+		return -ENOMEM;
+	*o = (struct pl_orphan){ ino, state };
+	return 0;
+}
+
 static void answer_refused(struct replayer *r, const struct script_answer *a)
 {
 	char why[512];
@@ -320,15 +369,12 @@ static void answer_refused(struct replayer *r, const struct script_answer *a)
 			list_forget(r, ino, chunk);
 		wins_drop(r, 0);
 		return;
-	case SCRIPT_GONE: { /* expired from the trash, or destroyed: nothing of it is replayed any more */
-		struct pl_orphan *o = vec_push(&r->orphans);
-
+	case SCRIPT_GONE: /* expired from the trash, or destroyed: nothing of it is replayed any more */
 		log_error("what=\"inode is gone from Redis\" seq=%llu inode=%s", (unsigned long long)r->acked.seq, a->key);
-		if (o)
-			*o = (struct pl_orphan){ strtoull(a->key, NULL, 10), CO_PRIVATE };
+		if (orphan_set(r, strtoull(a->key, NULL, 10), CO_PRIVATE) != 0)
+			wire_retry(r, "out of memory");
 		wins_drop(r, 0);
 		return;
-	}
 	case SCRIPT_DEADREF:
 		r->no_smap = true;
 		wins_drop(r, 0);
@@ -454,9 +500,28 @@ static bool win_pipeline(struct replayer *r)
 	return false;
 }
 
+/* Objects that no list names may be collected when they are an hour old (HISTORIES 43). Where the upload itself takes that
+ * long (HISTORIES 45), doing it twice is all that can be done: that a gc runs meanwhile is less likely than that the third
+ * time is faster. */
+static bool win_stale(struct replayer *r, const struct win *win)
+{
+	struct known *k = known_last(r, win->w.end);
+	uint64_t limit = r->cfg.republish_ms;
+
+	if (r->cfg.eager || !k || !k->began_ms || !win->w.slices.n || win->w.end <= r->applied ||
+		clock_boot_ms() - k->began_ms <= limit)
+		return false;
+	if (k->anew && k->ended_ms - k->began_ms > limit && clock_boot_ms() - k->ended_ms <= limit) {
+		log_warn("what=\"the upload of a window took too long: do not run gc --delete meanwhile\" seq=%llu",
+			(unsigned long long)win->w.end);
+		return false;
+	}
+	k->stale = true;
+	return true;
+}
+
 void wire_send(struct replayer *r)
 {
-	uint64_t now = clock_mono_ms();
 
 	for (size_t i = 0; i < r->wins.n && r->in_step; i++) {
 		struct win *win = r->wins.v[i];
@@ -465,9 +530,12 @@ void wire_send(struct replayer *r)
 			continue;
 		if (!r->cfg.eager && !win->uploaded)
 			break;
-		if (!r->cfg.eager && win->upload_ms && now - win->upload_ms > REUPLOAD_MS) {
-			r->fresh_ids_for = win->w.end;
+		if (win_stale(r, win)) {
+			for (size_t k = i + 1; k < r->wins.n; k++)
+				if (r->wins.v[k]->uploaded)
+					win_stale(r, r->wins.v[k]);
 			wins_drop(r, i);
+			r->look_at_ms = 1; /* at once: they are made anew */
 			break;
 		}
 		if (r->url.mode == RDS_UNSAFE_BATCH) {
@@ -561,35 +629,29 @@ static const char claim_lua[] =
 	"end\n"
 	"return out\n";
 
-struct delete_arg {
-	struct replayer *r;
-	char field[64];
-};
-
 static void delete_done(void *arg, int err)
 {
-	struct delete_arg *d = arg;
-	struct event ev = { .kind = EV_DELETE, .err = err };
+	struct event *ev = arg;
 
-	memcpy(ev.field, d->field, sizeof(ev.field));
-	event_post(d->r, &ev);
-	free(d);
+	ev->err = err;
+	event_post(ev);
 }
 
 static void delete_start(struct replayer *r, const char *field, size_t len)
 {
-	struct delete_arg *d = calloc(1, sizeof(*d));
+	struct event *ev = calloc(1, sizeof(*ev));
 	uint64_t id;
 	uint32_t size;
 
-	if (!d || len >= sizeof(d->field) || rds_parse_slice_ref(field, len, &id, &size) != 0) {
-		free(d);
+	if (!ev || len >= sizeof(ev->field) || rds_parse_slice_ref(field, len, &id, &size) != 0) {
+		free(ev);
 		return;
 	}
-	d->r = r;
-	memcpy(d->field, field, len);
-	if (r->cfg.ops.delete_slice(r->cfg.ctx, id, size, delete_done, d) != 0)
-		free(d);
+	ev->r = r;
+	ev->kind = EV_DELETE;
+	memcpy(ev->field, field, len);
+	if (r->cfg.ops.delete_slice(r->cfg.ctx, id, size, delete_done, ev) != 0)
+		free(ev);
 	else
 		r->deleting++;
 }

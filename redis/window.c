@@ -6,7 +6,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define WINDOW_VERSION 1
+#define WINDOW_VERSION 2
 
 static void hex(const uint8_t *p, size_t n, char *out)
 {
@@ -64,6 +64,8 @@ void window_encode(const struct window *w, struct buf *b)
 	buf_put_be64(b, w->from);
 	buf_put_be64(b, w->end);
 	buf_put_be64(b, w->nonce);
+	buf_put_be64(b, w->boot);
+	buf_put_be64(b, w->made_ms);
 	chain_put(b, w->before);
 	chain_put(b, w->chain);
 	buf_put_be32(b, (uint32_t)w->slices.n);
@@ -168,14 +170,17 @@ static int post_decode(struct rd *r, struct window *w)
 static int body_decode(struct rd *r, struct window *w)
 {
 	const void *before, *chain;
+	uint8_t version = rd_u8(r);
 	uint32_t n;
 	int err = 0;
 
-	if (rd_u8(r) != WINDOW_VERSION)
+	if (version != 1 && version != WINDOW_VERSION)
 		return -EUCLEAN;
 	w->from = rd_be64(r);
 	w->end = rd_be64(r);
 	w->nonce = rd_be64(r);
+	w->boot = version == 1 ? 0 : rd_be64(r);
+	w->made_ms = version == 1 ? 0 : rd_be64(r);
 	before = rd_bytes(r, RDS_CHAIN_LEN);
 	chain = rd_bytes(r, RDS_CHAIN_LEN);
 	if (!before || !chain)

@@ -7,6 +7,8 @@
 
 uint64_t clock_mono_ns(void);
 uint64_t clock_mono_ms(void);
+/* Since this boot, time asleep included; of one boot only comparable with itself (util/boot.h). */
+uint64_t clock_boot_ms(void);
 /* Nanoseconds since 1970. */
 uint64_t clock_wall_ns(void);
 int64_t clock_wall_sec(void);

@@ -10,6 +10,7 @@
 
 #include "redis/replayer.h"
 #include "tests/e2e/lib/replay_check.h"
+#include "util/clock.h"
 
 /* --- a relay that cuts connections --- */
 
@@ -21,6 +22,10 @@ struct relay {
 	atomic_long cut_out; /* bytes of commands until the next cut */
 	atomic_bool stop, refuse;
 	atomic_int cuts;
+	/* While it captures, commands do not arrive; the test may send them later. */
+	atomic_bool capture;
+	atomic_size_t taken_n;
+	char taken[1 << 20];
 };
 
 static int unix_fd(const char *path, bool serve)
@@ -48,6 +53,14 @@ static bool relay_move(struct relay *r, int from, int to, atomic_long *left)
 
 	if (n <= 0)
 		return false;
+	if (left == &r->cut_out && atomic_load(&r->capture)) {
+		size_t had = atomic_load(&r->taken_n);
+
+		REQUIRE(had + (size_t)n <= sizeof(r->taken));
+		memcpy(r->taken + had, buf, (size_t)n);
+		atomic_store(&r->taken_n, had + (size_t)n);
+		return true;
+	}
 	if (budget >= 0 && n >= budget) {
 		n = budget;
 		atomic_store(left, -1);
@@ -114,10 +127,11 @@ struct world {
 	struct journal *j;
 	struct replayer *r;
 	struct rds_url url;
-	uint64_t next_slice, delay_ms, retention_ms;
+	uint64_t next_slice, delay_ms, retention_ms, republish_ms, upload_takes_ms;
 	bool eager;
 	pthread_mutex_t lock, r_lock; /* r_lock: r, for the journal's notification */
 	atomic_int deleted, hold_uploads;
+	atomic_bool gate, at_gate; /* an upload waits at a closed gate */
 	void (*held_done[8])(void *arg, int err);
 	void *held_arg[8];
 	int held;
@@ -158,6 +172,12 @@ static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (
 		w->held_arg[w->held++] = arg;
 		return 0;
 	}
+	while (atomic_load(&w->gate)) {
+		atomic_store(&w->at_gate, true);
+		usleep(1000);
+	}
+	for (uint64_t from = clock_boot_ms(); clock_boot_ms() - from < w->upload_takes_ms;)
+		usleep(1000);
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *bytes = malloc(plans[i].size);
@@ -258,7 +278,7 @@ static void journal_up(struct world *w, bool fresh)
 static void replayer_up(struct world *w)
 {
 	struct replayer_config cfg = { .journal = w->j, .url = &w->url, .epoch = 3, .sid = 7, .upload_delay_ms = w->delay_ms,
-		.retention_ms = w->retention_ms, .eager = w->eager,
+		.retention_ms = w->retention_ms, .republish_ms = w->republish_ms, .eager = w->eager,
 		.ops = { .upload = up_upload, .delete_slice = up_delete, .next_slice = up_slice }, .ctx = w };
 	struct errmsg e = { "" };
 	struct replayer *r;
@@ -625,6 +645,194 @@ static void history_50_foreign_positions(void)
 	}
 }
 
+static void again(struct world *w, bool crash)
+{
+	replayer_down(w);
+	if (crash) {
+		REQUIRE(journal_wait(w->j, WM_DURABLE, journal_mark(w->j, WM_COMMITTED)) == 0);
+		journal_abandon(w->j);
+		journal_up(w, false);
+	}
+	replayer_up(w);
+}
+
+/* Six new files: nothing of them has to be asked of Redis. */
+static void new_files(struct world *w)
+{
+	uint64_t from = w->m->seq;
+
+	for (int n = 0; n < M_NAMES; n++) {
+		struct m_inode *f = m_make(w->m, &w->m->now.i[1], n, JFS_FILE);
+
+		REQUIRE(f);
+		m_write(w->m, f, 0, 0, 10 + (uint32_t)m_rand(w->m, 100));
+	}
+	journal_records(w, from);
+}
+
+static size_t stored_up_to(struct world *w, uint64_t id)
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < w->st->n; i++)
+		n += w->st->s[i].id <= id;
+	pthread_mutex_unlock(&w->lock);
+	return n;
+}
+
+/* Objects were uploaded, and Redis was away for long: what is published then are new objects, the old ones are deleted. */
+static void too_old(bool crash)
+{
+	struct world *w = world_new(false, unit_seed());
+	uint64_t last, since;
+
+	w->republish_ms = 200;
+	atomic_store(&w->relay.refuse, true);
+	again(w, false);
+	new_files(w);
+	REQUIRE(journal_wait(w->j, WM_UPLOADED, w->js[w->m->seq]) == 0);
+	last = w->next_slice;
+	since = clock_boot_ms();
+	CHECK(w->st->n > 0);
+	while (clock_boot_ms() - since <= w->republish_ms)
+		usleep(5000);
+	if (crash)
+		again(w, true);
+	atomic_store(&w->relay.refuse, false);
+	work(w, 20);
+	drain_or_say(w);
+	compare(w);
+	CHECK(w->next_slice > last);
+	for (int i = 0; i < 2000 && stored_up_to(w, last); i++)
+		usleep(1000);
+	CHECK_EQ(stored_up_to(w, last), 0);
+	world_free(w);
+}
+
+static void history_43_too_old_to_publish(void)
+{
+	too_old(false);
+}
+
+static void history_43_too_old_after_a_crash(void)
+{
+	too_old(true);
+}
+
+/* And if it was not for long, a restart uploads nothing under another name. */
+static void young_slices_stay(void)
+{
+	struct world *w = world_new(false, unit_seed());
+	uint64_t last;
+
+	atomic_store(&w->relay.refuse, true);
+	again(w, false);
+	new_files(w);
+	REQUIRE(journal_wait(w->j, WM_UPLOADED, w->js[w->m->seq]) == 0);
+	last = w->next_slice;
+	again(w, true);
+	atomic_store(&w->relay.refuse, false);
+	drain_or_say(w);
+	compare(w);
+	CHECK_EQ(w->next_slice, last);
+	world_free(w);
+}
+
+/* An upload that always takes longer than what is too old does not go round for ever. */
+static void history_45_slow_upload(void)
+{
+	struct world *w = world_new(false, unit_seed());
+
+	w->republish_ms = 10;
+	w->upload_takes_ms = 15;
+	again(w, false);
+	new_files(w);
+	for (int i = 0; i < 4 && !unit_failures; i++) {
+		work(w, 40);
+		drain_or_say(w);
+		compare(w);
+	}
+	CHECK(w->next_slice >= 1000 + 2 * M_NAMES); /* it was tried once more */
+	world_free(w);
+}
+
+/* Complete commands at the start of p: how many bytes. */
+static size_t whole_commands(const char *p, size_t n)
+{
+	size_t at = 0, whole = 0;
+
+	for (;;) {
+		const char *nl = memchr(p + at, '\n', n - at);
+		long args = nl && p[at] == '*' ? strtol(p + at + 1, NULL, 10) : 0;
+
+		if (!args)
+			return whole;
+		at = (size_t)(nl + 1 - p);
+		for (; args; args--) {
+			nl = memchr(p + at, '\n', n - at);
+			if (!nl || (size_t)(nl + 1 - p) + (size_t)strtoul(p + at + 1, NULL, 10) + 2 > n)
+				return whole;
+			at = (size_t)(nl + 1 - p) + (size_t)strtoul(p + at + 1, NULL, 10) + 2;
+		}
+		whole = at;
+	}
+}
+
+/* A window's script is lost; it is composed anew, with other slices; then the first script arrives after all, and is
+ * executed. What is recorded must be what Redis has: every reference, every list. */
+static void history_33_late_script_of_an_earlier_composition(void)
+{
+	struct world *w = world_new(false, unit_seed());
+	uint64_t since;
+	size_t n;
+	int fd;
+
+	w->republish_ms = 150;
+	again(w, false);
+	for (int round = 0; round < 3 && !unit_failures; round++) {
+		uint64_t from = w->m->seq;
+
+		for (int name = 0; name < M_NAMES && round; name++)
+			m_unlink(w->m, &w->m->now.i[1], name);
+		journal_records(w, from);
+		drain_or_say(w);
+		atomic_store(&w->relay.taken_n, 0);
+		atomic_store(&w->relay.capture, true);
+		since = clock_boot_ms();
+		new_files(w);
+		for (int i = 0; i < 5000 && !whole_commands(w->relay.taken, atomic_load(&w->relay.taken_n)); i++)
+			usleep(1000);
+		n = whole_commands(w->relay.taken, atomic_load(&w->relay.taken_n));
+		REQUIRE(n > 0);
+		while (clock_boot_ms() - since <= w->republish_ms)
+			usleep(5000);
+		atomic_store(&w->at_gate, false);
+		atomic_store(&w->gate, true);
+		atomic_store(&w->relay.refuse, true); /* the connection breaks */
+		for (int i = 0; i < 5000 && status(w).state != REPLAY_WAITING; i++)
+			usleep(1000);
+		atomic_store(&w->relay.capture, false);
+		atomic_store(&w->relay.refuse, false);
+		for (int i = 0; i < 5000 && !atomic_load(&w->at_gate); i++)
+			usleep(1000);
+		CHECK(atomic_load(&w->at_gate)); /* composed anew: it is being uploaded again */
+		fd = unix_fd(w->redis.sock, false);
+		REQUIRE(fd >= 0 && write(fd, w->relay.taken, n) == (ssize_t)n);
+		REQUIRE(read(fd, w->relay.taken, 64) > 0); /* executed */
+		close(fd);
+		atomic_store(&w->gate, false);
+		drain_or_say(w);
+		compare(w);
+		if (round == 1)
+			again(w, true);
+	}
+	work(w, 40);
+	drain_or_say(w);
+	compare(w);
+	world_free(w);
+}
+
 /* The volume's objects go away when nothing names them any more and the retention is over; not before. */
 static void dead_objects_are_deleted(void)
 {
@@ -682,6 +890,11 @@ int main(int argc, char **argv)
 		{ "history_55_unsafe_batch_answer_lost_then_crash", history_55_unsafe_batch_answer_lost_then_crash },
 		{ "history_35_slice_ids", history_35_slice_ids },
 		{ "history_30_redis_falls_back", history_30_redis_falls_back },
+		{ "history_43_too_old_to_publish", history_43_too_old_to_publish },
+		{ "history_43_too_old_after_a_crash", history_43_too_old_after_a_crash },
+		{ "young_slices_stay", young_slices_stay },
+		{ "history_45_slow_upload", history_45_slow_upload },
+		{ "history_33_late_script_of_an_earlier_composition", history_33_late_script_of_an_earlier_composition },
 		{ "history_50_foreign_positions", history_50_foreign_positions },
 		{ "dead_objects_are_deleted", dead_objects_are_deleted },
 		{ "eager_publishes_first", eager_publishes_first },

@@ -13,6 +13,8 @@ static void window_sample(struct window *w)
 	w->from = 5;
 	w->end = 17;
 	w->nonce = 99;
+	w->boot = 4;
+	w->made_ms = 5000;
 	strcpy(w->before, "start");
 	window_chain(w->before, w->end, w->nonce, w->chain);
 	s = vec_push(&w->slices);
@@ -50,6 +52,7 @@ static void round_trip(void)
 	window_encode(&w, &a);
 	REQUIRE(window_decode(a.data, a.len, &back) == 0);
 	CHECK_EQ(back.end, 17);
+	CHECK(back.boot == 4 && back.made_ms == 5000);
 	CHECK_STR(back.before, "start");
 	CHECK_STR(back.chain, w.chain);
 	CHECK(back.slices.n == 1 && back.slices.v[0].s.pieces[2].slice_off == 60);
