@@ -11,14 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "daemon/cache_dir.h"
 #include "daemon/fs.h"
+#include "daemon/gate.h"
 #include "daemon/reclaim.h"
 #include "daemon/session.h"
 #include "daemon/stats.h"
 #include "daemon/volume.h"
+#include "redis/replayer.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -33,6 +36,8 @@ struct appliance {
 	struct stats *stats;
 	struct session *session; /* written under lock: the keeper's thread looks at it */
 	struct volume *volume; /* NULL: local-only */
+	struct gate *gate;     /* NULL: local-only, whose journal never drains */
+	_Atomic uint64_t orphaned; /* staged bytes of unlinked open files */
 	struct loader loader;
 	struct block_reader reader;
 	uint64_t root;	       /* inode of --subdir, else 1 */
@@ -123,6 +128,101 @@ static void source_staging(void *ctx, struct stats_text *t)
 	stats_hist(t, "transaction_durations_histogram_seconds", NULL, 0, 0);
 }
 
+/* --- the budget (budget.h) --- */
+static bool gate_measure(void *ctx, struct budget_in *in)
+{
+	struct appliance *a = ctx;
+	struct journal_figures f;
+	struct statvfs sv;
+
+	journal_figures(a->journal, &f);
+	in->size = a->o->cache_size;
+	in->free_ratio = a->o->free_space_ratio;
+	in->staged = f.staging_used;
+	in->cached = volume_cached_bytes(a->volume);
+	in->orphaned = atomic_load(&a->orphaned);
+	in->log = f.log_bytes;
+	in->log_limit = a->o->log_limit;
+	in->retention_ms = a->o->retention_ns ? a->o->retention_ns / 1000000 : RETENTION_MS;
+	if (statvfs(a->cache, &sv) == 0) {
+		in->disk_total = (uint64_t)sv.f_blocks * sv.f_frsize;
+		in->disk_free = (uint64_t)sv.f_bavail * sv.f_frsize;
+	} else {
+		log_warn("event=statvfs dir=\"%s\" error=\"%s\"", a->cache, strerror(errno));
+		in->disk_total = in->disk_free = UINT64_MAX / 4; /* only --cache-size counts then */
+	}
+	return !journal_failure(a->journal)[0];
+}
+
+static void reaper_kick(struct appliance *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->kicked = true;
+	pthread_cond_signal(&a->cond);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void gate_act(void *ctx, const struct budget_out *out)
+{
+	struct appliance *a = ctx;
+
+	volume_set_pressure(a->volume, out->pressing, out->retention_ms, out->cache_limit);
+	if (out->pressing) /* what died since the last look may be given back */
+		reaper_kick(a);
+}
+
+static bool gate_is_orphan(void *ctx, uint64_t ino)
+{
+	struct appliance *a = ctx;
+
+	return fs_is_orphan(a->fs, ino);
+}
+
+static int start_gate(struct appliance *a, struct errmsg *e)
+{
+	const struct gate_config gc = { .measure = gate_measure, .act = gate_act, .is_orphan = gate_is_orphan, .ctx = a };
+	int r = a->o->read_only ? 0 : gate_new(&gc, &a->gate);
+
+	return r ? errmsg_set(e, r, "cannot start a thread: %s", strerror(-r)) : 0;
+}
+
+static void source_budget(void *ctx, struct stats_text *t)
+{
+	struct appliance *a = ctx;
+	struct gate_figures f;
+
+	if (!a->gate)
+		return;
+	gate_figures(a->gate, &f);
+	stats_int(t, "budget_bytes", NULL, (int64_t)f.out.limit);
+	stats_int(t, "budget_used_bytes", NULL, (int64_t)f.in.staged);
+	stats_int(t, "budget_unlinked_bytes", NULL, (int64_t)f.in.orphaned);
+	stats_int(t, "budget_cache_bytes", NULL, (int64_t)f.out.cache_limit);
+	stats_int(t, "budget_log_bytes", NULL, (int64_t)f.out.log_limit);
+	stats_int(t, "budget_log_used_bytes", NULL, (int64_t)f.in.log);
+	stats_int(t, "budget_state", NULL, f.out.data > f.out.meta ? f.out.data : f.out.meta);
+	stats_int(t, "budget_uploads_due", NULL, f.out.pressing);
+	stats_int(t, "budget_waiting", NULL, (int64_t)f.waiting);
+	stats_int(t, "budget_waited_total", NULL, (int64_t)f.waited);
+	stats_int(t, "budget_retention_ms", NULL, (int64_t)f.out.retention_ms);
+}
+
+/* "free"; "slowing writers: log"; "writers wait: staging is full, Redis is away". */
+static void budget_text(const struct appliance *a, char *out, size_t n)
+{
+	struct gate_figures f;
+	const char *away;
+
+	gate_figures(a->gate, &f);
+	if (f.out.data == BUDGET_FREE) {
+		snprintf(out, n, "%s", budget_state_name(BUDGET_FREE));
+		return;
+	}
+	away = volume_outage(a->volume);
+	snprintf(out, n, "%s: the budget of the %s is %s%s%s", budget_state_name(f.out.data), budget_what_name(f.out.what),
+		f.out.data == BUDGET_FULL ? "used up" : "nearly used up", *away ? ", " : "", away);
+}
+
 /* --- .config (spec 6.1); no CommPath: a stock mount would try to take the mount over --- */
 /* The volume's setting without its secrets; local-only: just a name. NULL without memory. */
 static json_t *format_json(const struct appliance *a)
@@ -145,17 +245,19 @@ static int config_text(void *ctx, struct buf *out)
 	const struct mount_options *o = a->o;
 	const json_int_t forever = 1000000000000000000;
 	struct volume_figures f = {0};
+	char budget[160];
 
 	if (a->volume)
 		volume_figures(a->volume, &f);
-	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s, s:s}",
+	budget_text(a, budget, sizeof(budget));
+	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:s}",
 		"Meta", "MountPoint", a->mountpoint, "Sid", (json_int_t)f.sid, "ReadOnly", o->read_only, "Subdir",
 		o->subdir ? o->subdir : "", "Format", format_json(a), "Chunk", "CacheDir", a->cache, "Writeback", o->writeback,
 		"UploadDelay", (json_int_t)o->upload_delay_ns, "BufferSize", (json_int_t)o->buffer_size, "BlockSize",
 		a->volume ? (json_int_t)volume_setting(a->volume)->block_kib * 1024 : (json_int_t)4 << 20, "Version", JFS_VERSION,
 		"Pid", (int)getpid(), "PPid", (int)getppid(), "AttrTimeout", forever, "EntryTimeout", forever, "DirEntryTimeout",
 		forever, "Journal", journal_cache_id(a->journal), "Replay", f.replay_state, "Failure",
-		journal_failure(a->journal));
+		journal_failure(a->journal), "Budget", budget);
 	char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 
 	json_decref(root);
@@ -174,30 +276,36 @@ static void notify(void *arg)
 
 	if (a->volume)
 		volume_kick(a->volume);
+	reaper_kick(a);
+}
+
+/* Sleeps until somebody kicks, or a look at what can be given back that came too soon is due. False: closing. */
+static bool reaper_wait(struct appliance *a, uint64_t later_ms)
+{
+	struct timespec until = clock_mono_after_ms(later_ms);
+	int r = 0;
+
 	pthread_mutex_lock(&a->lock);
-	a->kicked = true;
-	pthread_cond_signal(&a->cond);
+	while (!a->closing && !(a->kicked && !later_ms) && r != ETIMEDOUT)
+		r = later_ms ? pthread_cond_timedwait(&a->cond, &a->lock, &until) : pthread_cond_wait(&a->cond, &a->lock);
+	a->kicked = false;
+	bool closing = a->closing;
 	pthread_mutex_unlock(&a->lock);
+	return !closing;
 }
 
 static void *reaper_main(void *arg)
 {
 	struct appliance *a = arg;
 	struct reclaim reclaim = { 0 };
-	uint64_t freed;
+	uint64_t freed, later = 0;
 	bool closing;
 
 	pthread_setname_np(pthread_self(), "jfs-reap");
-	for (;;) {
-		pthread_mutex_lock(&a->lock);
-		while (!a->kicked && !a->closing)
-			pthread_cond_wait(&a->cond, &a->lock);
-		a->kicked = false;
-		closing = a->closing;
-		pthread_mutex_unlock(&a->lock);
-		if (closing)
-			return NULL;
+	while (reaper_wait(a, later)) {
 		int r;
+
+		later = 0;
 
 		while ((r = fs_reap_step(a->fs)) == 1 || (r == FS_ROOM && journal_wait_room(a->journal) == 0)) {
 			pthread_mutex_lock(&a->lock);
@@ -206,11 +314,20 @@ static void *reaper_main(void *arg)
 			if (closing)
 				return NULL;
 		}
-		if (r == 0)
-			r = reclaim_step(&reclaim, a->journal, &freed);
+		if (r == 0) {
+			r = reclaim_step(&reclaim, a->journal, gate_pressing(a->gate), &freed);
+			atomic_store(&a->orphaned, reclaim.orphaned);
+			if (r == -EAGAIN) {
+				later = freed;
+				continue;
+			}
+			if (r == 0 && freed)
+				gate_kick(a->gate);
+		}
 		if (r < 0 && r != -EROFS && r != -EIO)
 			log_warn("event=reap error=\"%s\"", strerror(-r));
 	}
+	return NULL;
 }
 
 /* --- local-only --- */
@@ -258,7 +375,8 @@ static int open_journal(struct appliance *a, const char *uuid, struct errmsg *e)
 	const struct mount_options *o = a->o;
 	struct journal_config jc = { .cache_dir = a->cache, .hot_dir = o->hot_dir, .uuid = uuid,
 		.sync_interval_ms = (uint32_t)(o->sync_interval_ns / 1000000), .dirty_limit = o->dirty_limit,
-		.hot_size = o->hot_size, .allow_any_fs = o->allow_any_fs };
+		.hot_size = o->hot_size, .allow_any_fs = o->allow_any_fs,
+		.segment_size = budget_segment(o->local_only ? UINT64_MAX : o->cache_size) };
 	int r;
 
 	if (jc.sync_interval_ms == 0)
@@ -459,12 +577,15 @@ static int open_parts(struct appliance *a, struct errmsg *e)
 	r = fs_reap_orphans(a->fs);
 	if (r)
 		return errmsg_set(e, r, "%s: cannot clean up unlinked files: %s", a->cache, strerror(-r));
+	if (a->volume && (r = start_gate(a, e)) != 0)
+		return r;
 	journal_set_notify(a->journal, notify, a);
 	r = -pthread_create(&a->reaper, NULL, reaper_main, a);
 	a->reaper_started = r == 0;
 	if (r)
 		return errmsg_set(e, r, "cannot start a thread: %s", strerror(-r));
 	stats_register(a->stats, source_journal, a);
+	stats_register(a->stats, source_budget, a);
 	stats_register(a->stats, source_staging, a);
 	return 0;
 }
@@ -494,7 +615,12 @@ int appliance_open(const struct mount_options *o, struct appliance **out, struct
 	a->o = o;
 	a->name = "local";
 	pthread_mutex_init(&a->lock, NULL);
-	pthread_cond_init(&a->cond, NULL);
+	pthread_condattr_t ca;
+
+	pthread_condattr_init(&ca);
+	pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
+	pthread_cond_init(&a->cond, &ca);
+	pthread_condattr_destroy(&ca);
 	warn_without_effect(o);
 	r = open_parts(a, e);
 	if (r) {
@@ -531,6 +657,7 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 	if (!a->mountpoint)
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	sc.mountpoint = a->mountpoint;
+	sc.gate = a->gate;
 	sc.fuse_options = buf_cstr((struct buf *)&o->kernel_options);
 	cache_dir_note(a->cache, a->mountpoint);
 	struct session *s;
@@ -623,6 +750,7 @@ int appliance_close(struct appliance *a)
 		return 0;
 	if (a->replaying)
 		volume_cancel(a->volume);
+	gate_stop(a->gate);
 	if (a->session)
 		session_stop(a->session);
 	reaper_stop(a);
@@ -637,6 +765,7 @@ int appliance_close(struct appliance *a)
 			log_error("event=journal_close error=\"%s\"", strerror(-r));
 	}
 	session_free(a->session);
+	gate_free(a->gate);
 	fs_free(a->fs);
 	stats_free(a->stats);
 	volume_free(a->volume);

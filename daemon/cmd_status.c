@@ -246,6 +246,24 @@ static const char *config_text(const json_t *config, const char *group, const ch
 	return v ? v : "?";
 }
 
+static double stat_value(const json_t *stats, const char *name)
+{
+	return json_number_value(json_object_get(stats, name));
+}
+
+static void print_budget(const json_t *config, const json_t *stats)
+{
+	const char *state = json_string_value(json_object_get(config, "Budget"));
+	const double mib = 1 << 20;
+
+	if (!state || !json_object_get(stats, "juicefs_budget_bytes")) /* read-only */
+		return;
+	printf("budget     %s (staged %.1f of %.1f MiB, log %.1f of %.1f MiB)\n", state,
+		stat_value(stats, "juicefs_budget_used_bytes") / mib, stat_value(stats, "juicefs_budget_bytes") / mib,
+		stat_value(stats, "juicefs_budget_log_used_bytes") / mib, stat_value(stats, "juicefs_budget_log_bytes") / mib);
+	printf("retention  %.0f s\n", stat_value(stats, "juicefs_budget_retention_ms") / 1000);
+}
+
 static void print_mount(const char *mountpoint, const json_t *config, const json_t *stats)
 {
 	static const char *const others[] = {"used_space", "used_inodes"};
@@ -258,12 +276,13 @@ static void print_mount(const char *mountpoint, const json_t *config, const json
 		printf("replay     %s\n", json_string_value(v));
 	if (failure && *failure)
 		printf("read-only  %s\n", failure);
+	print_budget(config, stats);
 	json_object_foreach((json_t *)(uintptr_t)stats, key, v)
 	{
 		const char *name = strncmp(key, "juicefs_", 8) == 0 ? key + 8 : key;
 		bool show = strncmp(name, "staging_block", 13) == 0 || strncmp(name, "jfs_", 4) == 0 ||
 			    strncmp(name, "durable_", 8) == 0 || strncmp(name, "journal_", 8) == 0 ||
-			    strncmp(name, "replay_", 7) == 0 || strncmp(name, "backlog_", 8) == 0;
+			    strncmp(name, "replay_", 7) == 0 || strncmp(name, "budget_", 7) == 0 || strncmp(name, "backlog_", 8) == 0;
 		for (size_t i = 0; i < 2; i++)
 			show = show || strcmp(name, others[i]) == 0;
 		if (show)

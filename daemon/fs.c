@@ -117,6 +117,14 @@ uint64_t fs_ids_left(struct fs *fs)
 }
 
 /* The number is used up even if the operation fails afterwards: gaps are normal. */
+bool fs_has_ids(struct fs *fs)
+{
+	journal_lock(fs->j);
+	bool any = fs->id_ranges > 0;
+	journal_unlock(fs->j);
+	return any;
+}
+
 int fs_id_take(struct fs *fs, uint64_t *ino, struct fs_need *need)
 {
 	if (fs->id_ranges == 0)

@@ -61,6 +61,9 @@ bool fs_has_trash(struct fs *fs); /* as the setting says now */
 /* Inode numbers: a durable range is handed in by the id allocator; creation takes from it; FS_NEED/NEED_INODE_IDS when
  * it is used up. fs_ids_left tells when to refill. Thread-safe. */
 void fs_add_ids(struct fs *fs, uint64_t first, uint64_t end /* exclusive */);
+bool fs_has_ids(struct fs *fs);
+/* An unlinked file that is still held? Any doubt is no. */
+bool fs_is_orphan(struct fs *fs, uint64_t ino);
 uint64_t fs_ids_left(struct fs *fs);
 
 /* What every operation that returns attributes fills. */

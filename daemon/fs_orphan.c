@@ -182,6 +182,16 @@ static int orphan_state(struct fs *fs, uint64_t ino, uint8_t *state)
 	return 0;
 }
 
+bool fs_is_orphan(struct fs *fs, uint64_t ino)
+{
+	uint8_t state;
+
+	journal_lock(fs->j);
+	bool orphan = orphan_state(fs, ino, &state) == 0;
+	journal_unlock(fs->j);
+	return orphan;
+}
+
 enum rec_op fs_orphan_op(struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op op)
 {
 	uint8_t state;

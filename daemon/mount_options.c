@@ -33,8 +33,8 @@ static const struct opt table[] = {
 	{ "cache-dir", 0, OPT_STRING, AT(cache_dir), 0, false, "DIR[:DIR]",
 		"journal (in the first), staging and cache (default /var/jfsCache)" },
 	{ "hot-dir", 0, OPT_STRING, AT(hot_dir), 0, false, "DIR", "a tmpfs for the hot log (default /run/jfs)" },
-	{ "cache-size", 0, OPT_SIZE, AT(cache_size), MIB, false, "SIZE", "of the read cache (unit MiB, default 100G)" },
-	{ "free-space-ratio", 0, OPT_DOUBLE, AT(free_space_ratio), 0, false, "R", "keep this part free (default 0.1)" },
+	{ "cache-size", 0, OPT_SIZE, AT(cache_size), MIB, false, "SIZE", "for staged writes and cached reads (unit MiB, default 100G)" },
+	{ "free-space-ratio", 0, OPT_DOUBLE, AT(free_space_ratio), 0, false, "R", "keep this part of the disk free (default 0.1)" },
 	{ "buffer-size", 0, OPT_SIZE, AT(buffer_size), MIB, false, "SIZE",
 		"memory for read-ahead and uploads (unit MiB, default 300M)" },
 	{ "max-uploads", 0, OPT_U64, AT(max_uploads), 0, false, "N", "connections for uploading (default 20)" },
@@ -65,6 +65,7 @@ static const struct opt table[] = {
 	{ "threads", 0, OPT_U64, AT(threads), 0, false, NULL, NULL },
 	{ "dirty-limit", 0, OPT_SIZE, AT(dirty_limit), 1, false, NULL, NULL },
 	{ "hot-size", 0, OPT_SIZE, AT(hot_size), 1, false, NULL, NULL },
+	{ "log-limit", 0, OPT_SIZE, AT(log_limit), 1, false, NULL, NULL },
 	{ "retention", 0, OPT_TIME, AT(retention_ns), 0, false, NULL, NULL },
 	/* stock's, without meaning here */
 	IGNORED("backup-meta"), IGNORED_FLAG("backup-skip-trash"), IGNORED("skip-dir-mtime"), IGNORED_FLAG("sort-dir"),

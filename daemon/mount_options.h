@@ -41,7 +41,7 @@ struct mount_options {
 
 	/* tests */
 	bool local_only, allow_any_fs, data_waits;
-	uint64_t threads, dirty_limit, hot_size, retention_ns;
+	uint64_t threads, dirty_limit, hot_size, retention_ns, log_limit;
 
 	/* decided from the texts */
 	bool strict, eager, strict_atime, no_atime, allow_other;

@@ -17,21 +17,41 @@
 #include "util/log.h"
 
 /* --- write --- */
+
+/* A pwrite may sleep in the kernel's write-back throttling: transport threads do it as long as one of them is left that does
+ * not (HISTORIES 13), then workers. */
+static int append(struct req *r)
+{
+	struct session *s = r->s;
+	int rc;
+
+	if (r->in_worker)
+		return staging_append(journal_staging(s->journal), r->data, r->data_len, &r->staged);
+	if (journal_must_wait(s->journal))
+		return FS_ROOM;
+	rc = REQ_PARK;
+	if (atomic_fetch_add(&s->appending, 1) < s->appending_max)
+		rc = staging_append(journal_staging(s->journal), r->data, r->data_len, &r->staged);
+	atomic_fetch_sub(&s->appending, 1);
+	return rc;
+}
+
 static int write_run(struct req *r)
 {
 	int rc;
 
 	if (!r->have_staged) {
-		if (journal_must_wait(r->s->journal) && !r->in_worker)
-			return FS_ROOM;
-		rc = staging_append(journal_staging(r->s->journal), r->data, r->data_len, &r->staged);
+		rc = append(r);
 		if (rc)
 			return rc;
 		r->have_staged = true;
 	}
 	rc = fs_write(r->s->fs, &r->cred, r->ino, &r->off, false, &r->staged, r->kill_suid, &r->seq, &r->need);
-	if (rc <= 0) /* named by a record now, or given up */
+	if (rc <= 0) { /* named by a record now, or given up */
 		staging_release(journal_staging(r->s->journal), r->staged.segment);
+		r->have_staged = false;
+		r->data = NULL;
+	}
 	if (rc == 0)
 		stats_written(r->s->stats, r->size);
 	return rc;
@@ -42,7 +62,7 @@ static int write_send(struct req *r)
 	return fuse_reply_write(r->q, r->size);
 }
 
-static const struct op write_op = { SO_WRITE, write_run, write_send, false };
+static const struct op write_op = { SO_WRITE, write_run, write_send, false, GATE_DATA };
 
 static void op_write(fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -291,7 +311,8 @@ static int fallocate_run(struct req *r)
 	return fs_fallocate(r->s->fs, &r->cred, r->ino, r->flags, r->off, r->off2, &r->seq, &r->need);
 }
 
-static const struct op fallocate_op = { SO_FALLOCATE, fallocate_run, send_ok, false };
+static const struct op fallocate_op = { SO_FALLOCATE, fallocate_run, send_ok, false, GATE_META };
+static const struct op punch_op = { SO_FALLOCATE, fallocate_run, send_ok, false, GATE_NONE };
 
 static void op_fallocate(fuse_req_t q, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
@@ -302,7 +323,7 @@ static void op_fallocate(fuse_req_t q, fuse_ino_t ino, int mode, off_t off, off_
 		fuse_reply_err(q, EPERM);
 		return;
 	}
-	req_init(&r, q, &fallocate_op);
+	req_init(&r, q, mode & FALLOC_FL_PUNCH_HOLE ? &punch_op : &fallocate_op);
 	r.ino = ino_in(r.s, ino);
 	r.flags = mode;
 	r.off = (uint64_t)off;
@@ -320,7 +341,7 @@ static int copy_run(struct req *r)
 	return rc;
 }
 
-static const struct op copy_op = { SO_COPY, copy_run, write_send, false };
+static const struct op copy_op = { SO_COPY, copy_run, write_send, false, GATE_META };
 
 static void op_copy(fuse_req_t q, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t out,
 	off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)

@@ -119,7 +119,8 @@ static int setattr_run(struct req *r)
 	return rc;
 }
 
-static const struct op setattr_op = { SO_SETATTR, setattr_run, send_attr, false };
+static const struct op setattr_op = { SO_SETATTR, setattr_run, send_attr, false, GATE_META };
+static const struct op truncate_op = { SO_SETATTR, setattr_run, send_attr, false, GATE_NONE };
 
 static void setattr_convert(struct fs_setattr *set, const struct stat *st, int valid)
 {
@@ -168,7 +169,7 @@ static void op_setattr(fuse_req_t q, fuse_ino_t ino, struct stat *st, int valid,
 		fuse_reply_err(q, EPERM);
 		return;
 	}
-	req_init(&r, q, &setattr_op);
+	req_init(&r, q, valid & FUSE_SET_ATTR_SIZE ? &truncate_op : &setattr_op);
 	r.ino = ino_in(r.s, ino);
 	setattr_convert(&r.set, st, valid);
 	if (transport_kill_suid())

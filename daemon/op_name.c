@@ -40,7 +40,7 @@ static int create_send(struct req *r)
 	return fuse_reply_create(r->q, &e, &fi);
 }
 
-static const struct op create_op = { SO_CREATE, create_run, create_send, true };
+static const struct op create_op = { SO_CREATE, create_run, create_send, true, GATE_META };
 
 static void op_create(fuse_req_t q, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
@@ -66,7 +66,7 @@ static int mknod_run(struct req *r)
 	return rc;
 }
 
-static const struct op mknod_op = { SO_MKNOD, mknod_run, send_entry, true };
+static const struct op mknod_op = { SO_MKNOD, mknod_run, send_entry, true, GATE_META };
 
 static void op_mknod(fuse_req_t q, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
@@ -91,7 +91,7 @@ static int mkdir_run(struct req *r)
 	return rc;
 }
 
-static const struct op mkdir_op = { SO_MKDIR, mkdir_run, send_entry, true };
+static const struct op mkdir_op = { SO_MKDIR, mkdir_run, send_entry, true, GATE_META };
 
 static void op_mkdir(fuse_req_t q, fuse_ino_t parent, const char *name, mode_t mode)
 {
@@ -116,7 +116,7 @@ static int symlink_run(struct req *r)
 	return rc;
 }
 
-static const struct op symlink_op = { SO_SYMLINK, symlink_run, send_entry, true };
+static const struct op symlink_op = { SO_SYMLINK, symlink_run, send_entry, true, GATE_META };
 
 static void op_symlink(fuse_req_t q, const char *target, fuse_ino_t parent, const char *name)
 {
@@ -140,7 +140,7 @@ static int link_run(struct req *r)
 	return rc;
 }
 
-static const struct op link_op = { SO_LINK, link_run, send_entry, true };
+static const struct op link_op = { SO_LINK, link_run, send_entry, true, GATE_META };
 
 static void op_link(fuse_req_t q, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
@@ -204,7 +204,7 @@ static int rename_run(struct req *r)
 		(unsigned)r->flags, &r->seq, &r->need);
 }
 
-static const struct op rename_op = { SO_RENAME, rename_run, send_ok, false };
+static const struct op rename_op = { SO_RENAME, rename_run, send_ok, false, GATE_META };
 
 static void op_rename(fuse_req_t q, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
 	unsigned flags)

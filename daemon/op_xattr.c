@@ -87,7 +87,7 @@ static int setxattr_run(struct req *r)
 		&r->need);
 }
 
-static const struct op setxattr_op = { SO_SETXATTR, setxattr_run, send_ok, false };
+static const struct op setxattr_op = { SO_SETXATTR, setxattr_run, send_ok, false, GATE_META };
 
 static void op_setxattr(fuse_req_t q, fuse_ino_t ino, const char *name, const char *val, size_t size, int flags)
 {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,6 +96,8 @@ static struct req *req_clone(const struct req *r)
 
 static void req_free(struct req *r)
 {
+	if (r->have_staged) /* given up: no record names the bytes */
+		staging_release(journal_staging(r->s->journal), r->staged.segment);
 	free(r->heap);
 	r->heap = NULL;
 	if (r->on_heap)
@@ -231,7 +234,9 @@ static void work(struct worker_job *job)
 		if (err && !s->loader)
 			log_error("event=need kind=%d ino=%llu error=\"nothing can be loaded in a local-only mount\"",
 				(int)r->need.kind, (unsigned long long)r->need.ino);
-	} else if (r->why == FS_ROOM) {
+	} else if (r->why == REQ_GATE && r->gate_err) {
+		err = r->gate_err;
+	} else if (r->why == FS_ROOM || r->why == REQ_GATE) {
 		err = journal_wait_room(s->journal);
 	} else if (r->fetch) {
 		err = r->fetch(r);
@@ -243,7 +248,8 @@ static void work(struct worker_job *job)
 	req_settle(r, err ? err : r->op->run(r));
 }
 
-static void req_park(struct req *r, int why)
+/* Leaves the transport thread, if it is in one. NULL: it has been answered, without memory. */
+static struct req *req_leave(struct req *r)
 {
 	struct req *c = r;
 
@@ -251,19 +257,62 @@ static void req_park(struct req *r, int why)
 		c = req_clone(r);
 		if (!c) {
 			req_done(r, -ENOMEM);
-			return;
+			return NULL;
 		}
 		r->heap = NULL;
 	}
-	c->why = (uint8_t)why;
 	c->job.run = work;
+	return c;
+}
+
+static struct worker_pool *pool_of(const struct req *r)
+{
+	struct session *s = r->s;
+
+	if (r->why == FS_NEED)
+		return r->need.kind == NEED_INODE_IDS ? s->ids : s->net;
+	if (r->op->lane == GATE_DATA)
+		return s->data;
+	return r->why == REQ_PARK ? s->net : s->room;
+}
+
+static void req_park(struct req *r, int why)
+{
+	struct req *c = req_leave(r);
+
+	if (!c)
+		return;
+	c->why = (uint8_t)why;
 	wait_begin(c);
-	worker_submit(why == FS_ROOM ? c->s->room : c->s->net, &c->job);
+	worker_submit(pool_of(c), &c->job);
+}
+
+static void gate_opened(struct gate_wait *w, int err)
+{
+	struct req *r = (struct req *)((char *)w - offsetof(struct req, gate));
+
+	r->gate_err = err;
+	worker_submit(pool_of(r), &r->job);
+}
+
+static void req_gate(struct req *r)
+{
+	struct req *c = req_leave(r);
+
+	if (!c)
+		return;
+	c->why = REQ_GATE;
+	c->gate = (struct gate_wait){ .bytes = c->op->lane == GATE_DATA ? c->size : 0, .ino = c->ino, .go = gate_opened };
+	wait_begin(c);
+	gate_park(c->s->cfg.gate, c->op->lane, &c->gate);
 }
 
 void req_start(struct req *r)
 {
-	req_settle(r, r->op->run(r));
+	if (gate_pass(r->s->cfg.gate, r->op->lane, r->op->lane == GATE_DATA ? r->size : 0))
+		req_settle(r, r->op->run(r));
+	else
+		req_gate(r);
 }
 
 /* --- conversions --- */

@@ -7,6 +7,7 @@
  *   FS_NEED    leave the thread, load r->need, run again        (r->need)
  *   FS_ROOM    leave the thread, wait for room, run again
  *   REQ_PARK   leave the thread, run again in a worker: it would block
+ * Before the first run() what adds to staging or to the log passes the gate (daemon/gate.h), or waits there without a thread.
  * While it waits, the kernel may tell that the caller is being killed: then it is answered EINTR and dropped, so that a
  * process can be got rid of during an outage. Other signals do not interrupt: no local file system does that.
  * In a transport thread the request lies on the stack and its names and data in libfuse's buffer; when it leaves, it is
@@ -20,11 +21,12 @@
 #include <stdint.h>
 
 #include "daemon/fs.h"
+#include "daemon/gate.h"
 #include "daemon/session.h"
 #include "daemon/stats.h"
 #include "daemon/worker.h"
 
-enum { REQ_PARK = 3 };
+enum { REQ_PARK = 3, REQ_GATE };
 
 struct req;
 struct virt;
@@ -41,7 +43,11 @@ struct session {
 	struct stats *stats;
 	struct fuse_session *se;
 	struct transport *transport;
-	struct worker_pool *net, *room; /* who waits for the network; who waits for room */
+	/* Who waits for the network; for room in the journal; writers, whose pwrite may sleep; for inode numbers. Each kind may
+	 * fill its own queue only. */
+	struct worker_pool *net, *room, *data, *ids;
+	unsigned appending_max; /* transport threads that may be in a pwrite at a time: never all of them */
+	atomic_uint appending;
 	struct virt *virt;
 	struct trash *trash;
 	struct accesslog *alog;
@@ -69,6 +75,7 @@ struct op {
 	int (*run)(struct req *r);
 	int (*send)(struct req *r); /* fuse_reply_*'s result */
 	bool gives_entry;	    /* run() took a kernel reference of r->attr.ino: given back when the reply fails */
+	enum gate_lane lane;	    /* what it adds to; GATE_NONE also for all that frees */
 };
 
 struct req {
@@ -84,7 +91,9 @@ struct req {
 	atomic_int waiting; /* enum req_wait in req_wait.c: who may answer while it waits */
 	bool intr_listed;   /* session's intr_lock, as the next */
 	struct req *intr_next;
-	uint8_t why; /* in a worker: FS_NEED, FS_ROOM, REQ_PARK */
+	uint8_t why; /* in a worker: FS_NEED, FS_ROOM, REQ_PARK, REQ_GATE */
+	struct gate_wait gate;
+	int gate_err;
 	uint64_t started_ns;
 	struct fs_cred cred;
 

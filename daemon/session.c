@@ -18,7 +18,7 @@
 #include "daemon/virt.h"
 #include "util/log.h"
 
-enum { NET_WORKERS = 32, ROOM_WORKERS = 32, READAHEAD_KB = 1024 };
+enum { NET_WORKERS = 32, ROOM_WORKERS = 32, DATA_WORKERS = 16, IDS_WORKERS = 1, READAHEAD_KB = 1024 };
 
 /* The lease makes us the only writer: what the kernel knows stays true until we say otherwise. */
 static const double FOREVER = 1e9;
@@ -153,6 +153,8 @@ static void source_session(void *ctx, struct stats_text *t)
 
 	stats_int(t, "workers_busy", "net", worker_backlog(s->net));
 	stats_int(t, "workers_busy", "room", worker_backlog(s->room));
+	stats_int(t, "workers_busy", "data", worker_backlog(s->data));
+	stats_int(t, "workers_busy", "ids", worker_backlog(s->ids));
 	if (fs_statfs(s->fs, &st) == 0) {
 		stats_int(t, "total_space", NULL, (int64_t)st.total);
 		stats_int(t, "total_inodes", NULL, (int64_t)st.inodes_total);
@@ -162,7 +164,7 @@ static void source_session(void *ctx, struct stats_text *t)
 int session_open(const struct session_config *cfg, struct fs *fs, const struct loader *loader,
 	const struct block_reader *reader, struct stats *stats, struct session **out, struct errmsg *e)
 {
-	struct transport_config tc = { .threads = cfg->threads, .no_open = true, .killpriv_v2 = true };
+	struct transport_config tc = { .no_open = true, .killpriv_v2 = true };
 	struct session *s = calloc(1, sizeof(*s));
 	int r;
 
@@ -182,11 +184,15 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->net = worker_pool_new(NET_WORKERS, "jfs-work");
 	s->room = worker_pool_new(ROOM_WORKERS, "jfs-room");
+	s->data = worker_pool_new(DATA_WORKERS, "jfs-data");
+	s->ids = worker_pool_new(IDS_WORKERS, "jfs-ids");
+	tc.threads = transport_threads(cfg->threads);
+	s->appending_max = tc.threads > 1 ? tc.threads - 1 : 1;
 	s->alog = accesslog_new();
 	s->virt = virt_new(s);
 	s->trash = trash_new();
 	r = waits_init(s);
-	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->alog || !s->virt || !s->trash)
+	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->data || !s->ids || !s->alog || !s->virt || !s->trash)
 		r = errmsg_set(e, -ENOMEM, "cannot set up the session: out of memory or descriptors");
 	else
 		r = session_mount(s, e);
@@ -247,9 +253,15 @@ void session_stop(struct session *s)
 		s->loader->cancel(s->loader->ctx);
 	if (s->reader && s->reader->cancel)
 		s->reader->cancel(s->reader->ctx);
+	worker_pool_end(s->net);
+	worker_pool_end(s->room);
+	worker_pool_end(s->data);
+	worker_pool_end(s->ids);
 	worker_pool_free(s->net);
 	worker_pool_free(s->room);
-	s->net = s->room = NULL;
+	worker_pool_free(s->data);
+	worker_pool_free(s->ids);
+	s->net = s->room = s->data = s->ids = NULL;
 	/* From here on a callback of the journal does not reply any more: the descriptor goes away. */
 	pthread_mutex_lock(&s->gate_lock);
 	s->stopped = true;

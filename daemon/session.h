@@ -16,6 +16,7 @@
 #include "util/buf.h"
 #include "util/errmsg.h"
 
+struct gate;
 struct session;
 
 struct session_config {
@@ -28,6 +29,7 @@ struct session_config {
 	bool data_waits;  /* without --writeback: close and fsync wait for S3; FLUSH is answered */
 	unsigned threads; /* of the transport; 0: default */
 	uint64_t root;	  /* inode shown as the root (--subdir), else 1 */
+	struct gate *gate; /* of what adds to staging and log; NULL: none. Stopped before session_stop */
 	/* JSON text of .config; NULL: none. Secrets must not be in it. */
 	int (*config_text)(void *ctx, struct buf *out);
 	/* `jfs flush`: blocks until Redis and S3 have everything up to now; called in a worker. NULL: durable is enough. */

@@ -117,6 +117,13 @@ void transport_execute(struct transport *t, int route, void *buf, size_t len)
 	here.raw_len = 0;
 }
 
+unsigned transport_threads(unsigned asked)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return asked ? asked : cpus > 2 ? 2 * (unsigned)cpus : 4;
+}
+
 int transport_start(struct fuse_session *se, const struct transport_config *cfg, struct transport **out,
 	struct errmsg *e)
 {
@@ -131,11 +138,7 @@ int transport_start(struct fuse_session *se, const struct transport_config *cfg,
 	t->fd = fuse_session_fd(se);
 	t->ops = &transport_classic;
 	t->buf_size = TRANSPORT_MAX_WRITE + 65536;
-	if (t->cfg.threads == 0) {
-		long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-
-		t->cfg.threads = cpus > 2 ? 2 * (unsigned)cpus : 4;
-	}
+	t->cfg.threads = transport_threads(cfg->threads);
 	the_transport = t;
 	r = fuse_session_custom_io(se, &io, t->fd);
 	if (r == 0)

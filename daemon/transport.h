@@ -57,6 +57,8 @@ struct transport {
 	uint32_t init_flags;
 };
 
+/* How many threads there will be when `asked` for so many. */
+unsigned transport_threads(unsigned asked);
 /* After fuse_session_mount: hooks the session's I/O and starts the threads. 0 or -errno with a text. */
 int transport_start(struct fuse_session *se, const struct transport_config *cfg, struct transport **out,
 	struct errmsg *e);

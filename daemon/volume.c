@@ -206,7 +206,7 @@ static int feed_inodes(void *ctx)
 {
 	struct volume *v = ctx;
 
-	return keeper_feed_inodes(v->keeper);
+	return fs_has_ids(v->fs) ? 0 : keeper_feed_inodes(v->keeper); /* who waited with others may find that some came */
 }
 
 static int start_storage(struct volume *v, struct errmsg *e)
@@ -369,6 +369,32 @@ void volume_detach(struct volume *v)
 	ids_close(v->inodes);
 	ids_close(v->slices);
 	v->inodes = v->slices = NULL;
+}
+
+void volume_set_pressure(struct volume *v, bool upload_now, uint64_t retention_ms, uint64_t cache_limit)
+{
+	volume_replay_pressure(v, upload_now, retention_ms);
+	cache_set_limit(v->cache, cache_limit);
+}
+
+uint64_t volume_cached_bytes(struct volume *v)
+{
+	struct cache_stats st;
+
+	cache_stats(v->cache, &st);
+	return st.bytes;
+}
+
+const char *volume_outage(struct volume *v)
+{
+	bool redis = v->keeper && keeper_silence_ms(v->keeper) > v->cfg.heartbeat_ns / 1000000 + 2000;
+	struct uploader_stats up = {0};
+
+	if (v->uploader)
+		uploader_stats(v->uploader, &up);
+	if (redis)
+		return up.failing_ms ? "Redis and the object store are away" : "Redis is away";
+	return up.failing_ms ? "the object store is away" : "";
 }
 
 void volume_figures(struct volume *v, struct volume_figures *out)

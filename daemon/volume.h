@@ -73,6 +73,12 @@ void volume_stop(struct volume *v);
 /* Gives up lease and session. The lease is released for good only if nothing is left that only this journal has. */
 void volume_detach(struct volume *v);
 
+/* The budget's decision (budget.h). Any thread between volume_start and volume_stop. */
+void volume_set_pressure(struct volume *v, bool upload_now, uint64_t retention_ms, uint64_t cache_limit);
+uint64_t volume_cached_bytes(struct volume *v);
+/* Who is away, in words; "": nobody. */
+const char *volume_outage(struct volume *v);
+
 struct volume_figures {
 	bool offline, fenced;
 	uint64_t epoch, sid, applied, committed;

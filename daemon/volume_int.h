@@ -75,6 +75,7 @@ void volume_only_here(struct volume *v, struct staged_look *out);
 int volume_replay_start(struct volume *v, struct errmsg *e);
 int volume_replay_resume(struct volume *v, uint64_t epoch, struct errmsg *e);
 void volume_replay_stop(struct volume *v);
+void volume_replay_pressure(struct volume *v, bool upload_now, uint64_t retention_ms);
 /* Waits for the mark. 0; -EIO: replay has stopped for good, or the mount ends; journal_when's errors. */
 int volume_replay_wait(struct volume *v, enum watermark w, uint64_t seq);
 void volume_replay_position(void *ctx, const struct rds_position *pos);

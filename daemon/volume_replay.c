@@ -241,10 +241,25 @@ int volume_replay_wait(struct volume *v, enum watermark w, uint64_t seq)
 	return err;
 }
 
+static uint64_t upload_delay_ms(const struct volume *v)
+{
+	return v->cfg.writeback ? v->cfg.upload_delay_ns / 1000000 : 0;
+}
+
+void volume_replay_pressure(struct volume *v, bool upload_now, uint64_t retention_ms)
+{
+	pthread_mutex_lock(&v->lock);
+	if (v->replayer) {
+		replayer_set_upload_delay(v->replayer, upload_now ? 0 : upload_delay_ms(v));
+		replayer_set_retention(v->replayer, retention_ms);
+	}
+	pthread_mutex_unlock(&v->lock);
+}
+
 int volume_replay_start(struct volume *v, struct errmsg *e)
 {
 	const struct replayer_config rc_cfg = {.journal = v->journal, .url = &v->url, .epoch = v->lease.pos.epoch, .sid = v->sid,
-		.upload_delay_ms = v->cfg.writeback ? v->cfg.upload_delay_ns / 1000000 : 0, .eager = v->cfg.eager,
+		.upload_delay_ms = upload_delay_ms(v), .eager = v->cfg.eager,
 		.retention_ms = v->cfg.retention_ns / 1000000,
 		.ops = {.upload = ops_upload, .delete_slice = v->cfg.keep_objects ? NULL : ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
 			.on_applied = ops_applied, .on_stopped = ops_stopped},

@@ -92,6 +92,8 @@ static bool pool_grow(struct worker_pool *p)
 	pthread_t tid;
 	int r;
 
+	if (p->closing && p->threads == 0)
+		return false;
 	if (p->queued <= p->idle || p->threads >= p->max)
 		return true;
 	pthread_attr_init(&attr);
@@ -135,7 +137,7 @@ unsigned worker_backlog(struct worker_pool *p)
 	return n;
 }
 
-void worker_pool_free(struct worker_pool *p)
+void worker_pool_end(struct worker_pool *p)
 {
 	if (!p)
 		return;
@@ -145,6 +147,13 @@ void worker_pool_free(struct worker_pool *p)
 	while (p->threads)
 		pthread_cond_wait(&p->gone, &p->lock);
 	pthread_mutex_unlock(&p->lock);
+}
+
+void worker_pool_free(struct worker_pool *p)
+{
+	if (!p)
+		return;
+	worker_pool_end(p);
 	pthread_cond_destroy(&p->work);
 	pthread_cond_destroy(&p->gone);
 	pthread_mutex_destroy(&p->lock);

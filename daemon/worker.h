@@ -1,6 +1,6 @@
 /* Threads for what may wait: network, sync, room. A pool grows to `max` threads as jobs queue up and shrinks when they
- * have been idle for ten seconds. Two pools are used (daemon/session.c), so that writers who wait for room can never
- * occupy the threads that an unlink needs. */
+ * have been idle for ten seconds. Several pools are used (daemon/req.h), so that writers who wait can never occupy the
+ * threads that an unlink needs. */
 #ifndef JFS_DAEMON_WORKER_H
 #define JFS_DAEMON_WORKER_H
 
@@ -17,7 +17,10 @@ struct worker_pool *worker_pool_new(unsigned max, const char *name); /* NULL: ou
 void worker_submit(struct worker_pool *p, struct worker_job *job);
 /* Jobs that are queued or running. */
 unsigned worker_backlog(struct worker_pool *p);
-/* Runs what is queued, waits for all, frees. Whoever blocks jobs must have been cancelled before. NULL-safe. */
+/* Runs what is queued and waits for all; what is submitted from then on runs in the caller. Whoever blocks jobs must have
+ * been cancelled before. NULL-safe. */
+void worker_pool_end(struct worker_pool *p);
+/* Ends it, and frees. Jobs may submit to another pool: end all before the first is freed. NULL-safe. */
 void worker_pool_free(struct worker_pool *p);
 
 #endif

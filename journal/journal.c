@@ -130,6 +130,8 @@ static int open_files(struct journal *j, const struct journal_config *cfg, struc
 	err = staging_open(path, j->state.next_segment, &j->staging, e);
 	if (err || j->read_only)
 		return err;
+	if (cfg->segment_size)
+		staging_set_segment_size(j->staging, cfg->segment_size);
 	j->space = j->state.space;
 	j->inodes = j->state.inodes;
 	err = open_hot(j, cfg, rep, e);
@@ -669,12 +671,14 @@ void journal_figures(struct journal *j, struct journal_figures *out)
 	*out = (struct journal_figures){0};
 	if (!kv_begin(j->base, false, &txn)) {
 		kv_count(j->base, txn, BASE_LOG, &n);
+		out->log_bytes = kv_bytes(j->base, txn, BASE_LOG) + kv_bytes(j->base, txn, BASE_DUE);
 		kv_abort(txn);
 	}
 	out->log_records = n;
 	out->base_bytes = (kv_last_page(j->base) + 1) * kv_page_size(j->base);
 	out->staging_bytes = staging_bytes(j->staging);
 	out->staging_dirty = staging_dirty(j->staging);
+	out->staging_used = staging_used(j->staging);
 	out->hot_size = j->hot_size;
 	pthread_mutex_lock(&j->lock);
 	out->commits = j->commits;

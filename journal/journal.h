@@ -43,6 +43,7 @@ struct journal_config {
 	size_t hot_size;       /* bytes of one hot map, 0: 64 MiB (tests use less) */
 	bool allow_any_fs;     /* tests: cache on tmpfs or overlayfs, which is refused otherwise */
 	size_t reserve_size;   /* bytes of CACHE/reserve, given up when the disk is full; 0: 64 MiB */
+	uint32_t segment_size; /* of staging, 0: 64 MiB */
 	bool read_only;	       /* open base read-only for tools: no hot generation, no flusher, no commits */
 };
 
@@ -146,6 +147,8 @@ void journal_set_stats(struct journal *j, int64_t space, int64_t inodes);
 struct journal_figures {
 	uint64_t commits, flushes, log_records, hot_used, hot_size, base_bytes, staging_bytes, staging_dirty;
 	uint64_t last_flush_us;
+	uint64_t log_bytes;    /* of base: records that trim has not passed */
+	uint64_t staging_used; /* without room that is only preallocated */
 };
 void journal_figures(struct journal *j, struct journal_figures *out);
 

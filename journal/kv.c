@@ -236,6 +236,15 @@ int kv_count(struct kv *kv, struct MDB_txn *txn, int dbi, size_t *n)
 	return kv_err(rc);
 }
 
+size_t kv_bytes(struct kv *kv, struct MDB_txn *txn, int dbi)
+{
+	MDB_stat st;
+
+	if (mdb_stat(txn, kv->dbi[dbi], &st))
+		return 0;
+	return (st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) * kv->page_size;
+}
+
 int kv_cursor_open(struct kv *kv, struct MDB_txn *txn, int dbi, struct MDB_cursor **c)
 {
 	return kv_err(mdb_cursor_open(txn, kv->dbi[dbi], c));

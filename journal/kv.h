@@ -50,6 +50,7 @@ int kv_reserve(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, siz
 int kv_del(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen);
 /* Number of keys. */
 int kv_count(struct kv *kv, struct MDB_txn *txn, int dbi, size_t *n);
+size_t kv_bytes(struct kv *kv, struct MDB_txn *txn, int dbi); /* of its pages; 0: unknown */
 
 struct kv_pair {
 	const uint8_t *key, *val;

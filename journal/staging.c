@@ -34,9 +34,10 @@ struct segment {
 	uint64_t number;
 	int fd;		      /* -1: closed */
 	int users;	      /* calls that use the descriptor now */
-	unsigned held;	      /* appends that no record names yet and that nobody gave up */
+	unsigned held;	      /* appends, from their reservation on, that no record names yet and that nobody gave up */
 	bool dirty, gone;
 	uint32_t tail, limit; /* next free byte; end of the preallocated room */
+	uint8_t *punched;     /* a bit a block, set before it is punched; NULL: none in this life */
 	uint64_t disk;	      /* bytes it takes */
 	uint64_t used_at;     /* for closing the least recently used */
 	uint64_t synced_in;   /* the staging_sync that has taken it: one round never takes it twice */
@@ -52,6 +53,7 @@ struct staging {
 	uint64_t next_number, clock, round, total;
 	uint64_t unsynced, syncing; /* bytes appended since the last sync began; covered by the one that runs */
 	int n_fds;
+	uint32_t segment_size;
 	bool failed;
 	bool hold; /* no new segments: the journal lives on its reserve */
 	/* staging_verify's last O_DIRECT window: recovery is one thread */
@@ -101,10 +103,17 @@ static void segment_drop(struct staging *st, struct segment *s)
 		close(s->fd);
 		st->n_fds--;
 	}
+	free(s->punched);
 	free(s);
 }
 
 /* --- opening --- */
+
+static void segment_found(struct staging *st, struct segment *s, const struct stat *sb)
+{
+	s->tail = s->limit = sb->st_size < SEGMENT_SIZE ? (uint32_t)sb->st_size : SEGMENT_SIZE;
+	st->total += s->disk = (uint64_t)sb->st_blocks * 512;
+}
 
 /* Finds what an earlier process left: all sealed. */
 static int scan_dir(struct staging *st)
@@ -134,7 +143,7 @@ static int scan_dir(struct staging *st)
 		else if (fstatat(st->dirfd, de->d_name, &sb, 0))
 			err = -errno;
 		else
-			st->total += s->disk = (uint64_t)sb.st_blocks * 512;
+			segment_found(st, s, &sb);
 	}
 	if (!err && errno)
 		err = -errno;
@@ -165,6 +174,7 @@ int staging_open(const char *dir, uint64_t next_segment, struct staging **out, s
 	pthread_mutex_init(&st->make, NULL);
 	st->dirfd = -1;
 	st->next_number = next_segment ? next_segment : 1;
+	st->segment_size = SEGMENT_SIZE;
 	st->dir = strdup(dir);
 	if (!st->dir) {
 		err = -ENOMEM;
@@ -211,8 +221,8 @@ static void segment_trim(struct staging *st, struct segment *s, const char *name
 		return;
 	end = fstat(fd, &sb) ? -EIO : written_end(fd, sb.st_size);
 	if (end > 0 && end < sb.st_size && ftruncate(fd, end) == 0 && fstat(fd, &sb) == 0) {
-		st->total += (uint64_t)sb.st_blocks * 512 - s->disk;
-		s->disk = (uint64_t)sb.st_blocks * 512;
+		st->total -= s->disk;
+		segment_found(st, s, &sb);
 	}
 	close(fd);
 	if (end == 0 && unlinkat(st->dirfd, name, 0) == 0)
@@ -233,6 +243,13 @@ void staging_trim_tails(struct staging *st)
 			segment_trim(st, s, name);
 		}
 	}
+	pthread_mutex_unlock(&st->lock);
+}
+
+void staging_set_segment_size(struct staging *st, uint32_t size)
+{
+	pthread_mutex_lock(&st->lock);
+	st->segment_size = size;
 	pthread_mutex_unlock(&st->lock);
 }
 
@@ -308,6 +325,7 @@ static void segment_unpin(struct staging *st, struct segment *s)
 
 /* --- making segments --- */
 
+/* *limit: the size that is wanted, and what it became. */
 static int segment_file(struct staging *st, uint64_t number, uint32_t *limit)
 {
 	char name[32];
@@ -320,13 +338,12 @@ static int segment_file(struct staging *st, uint64_t number, uint32_t *limit)
 	fd = openat(st->dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	*limit = SEGMENT_SIZE;
-	if (fallocate(fd, 0, 0, SEGMENT_SIZE) == 0)
+	if (fallocate(fd, 0, 0, *limit) == 0)
 		goto sync_dir;
 	if (errno == EOPNOTSUPP) { /* only under allow_any_fs: room is then found out by writing */
-		if (ftruncate(fd, SEGMENT_SIZE) == 0)
+		if (ftruncate(fd, *limit) == 0)
 			goto sync_dir;
-	} else if (errno == ENOSPC) {
+	} else if (errno == ENOSPC && *limit > SMALL_SEGMENT) {
 		*limit = SMALL_SEGMENT;
 		if (ftruncate(fd, 0) == 0 && fallocate(fd, 0, 0, SMALL_SEGMENT) == 0)
 			goto sync_dir;
@@ -349,7 +366,7 @@ static int segment_make(struct staging *st)
 {
 	struct segment *s;
 	uint64_t number;
-	uint32_t limit = 0;
+	uint32_t limit;
 	int fd, err = 0;
 
 	pthread_mutex_lock(&st->make);
@@ -360,6 +377,7 @@ static int segment_make(struct staging *st)
 		goto out;
 	}
 	number = st->next_number++;
+	limit = st->segment_size;
 	pthread_mutex_unlock(&st->lock);
 	fd = segment_file(st, number, &limit);
 	if (fd < 0) {
@@ -423,6 +441,7 @@ static int reserve(struct staging *st, uint32_t len, struct segment **out, uint3
 			*off = s->tail;
 			s->tail += len;
 			s->users++;
+			s->held++;
 			*out = s;
 			pthread_mutex_unlock(&st->lock);
 			return 0;
@@ -475,8 +494,8 @@ int staging_append(struct staging *st, const void *data, size_t len, struct stag
 	pthread_mutex_lock(&st->lock);
 	s->dirty = true;
 	st->unsynced += len;
-	if (!err)
-		s->held++;
+	if (err)
+		s->held--;
 	segment_unpin(st, s);
 	pthread_mutex_unlock(&st->lock);
 	FAULT_POINT("staging.append.after");
@@ -510,6 +529,16 @@ static int read_exact(int fd, uint8_t *p, size_t len, off_t off)
 	return 0;
 }
 
+static bool any_punched(const struct segment *s, uint32_t off, size_t len)
+{
+	if (!s->punched)
+		return false;
+	for (uint64_t b = off / STAGING_BLOCK; b * STAGING_BLOCK < off + len; b++)
+		if (s->punched[b / 8] >> b % 8 & 1)
+			return true;
+	return false;
+}
+
 int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, size_t len)
 {
 	struct segment *s;
@@ -524,6 +553,77 @@ int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, 
 	if (!err)
 		err = read_exact(s->fd, buf, len, off);
 	pthread_mutex_lock(&st->lock);
+	/* Looked at after the read: a block that is not marked by now was whole when it was read. */
+	if (any_punched(s, off, len))
+		err = -ENOENT;
+	segment_unpin(st, s);
+	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+/* --- punching --- */
+
+bool staging_settled(struct staging *st, uint64_t segment, uint32_t *written)
+{
+	pthread_mutex_lock(&st->lock);
+	struct segment *s = segment_find(st, segment);
+	bool ok = s && !s->gone && s != st->ready && s->held == 0;
+	*written = ok ? s->tail : 0;
+	pthread_mutex_unlock(&st->lock);
+	return ok;
+}
+
+bool staging_is_punched(struct staging *st, uint64_t segment, uint32_t off, uint32_t len)
+{
+	bool all = len > 0;
+
+	pthread_mutex_lock(&st->lock);
+	struct segment *s = segment_find(st, segment);
+	for (uint32_t b = off / STAGING_BLOCK; all && (uint64_t)b * STAGING_BLOCK < (uint64_t)off + len; b++)
+		all = s && s->punched && s->punched[b / 8] >> b % 8 & 1;
+	pthread_mutex_unlock(&st->lock);
+	return all;
+}
+
+static int punch_file(struct segment *s, uint32_t off, uint32_t len, uint64_t *disk)
+{
+	struct stat sb;
+
+	FAULT_POINT("staging.punch.before");
+	if (fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len))
+		return -errno;
+	FAULT_POINT("staging.punch.after");
+	if (fstat(s->fd, &sb))
+		return -errno;
+	*disk = (uint64_t)sb.st_blocks * 512;
+	return 0;
+}
+
+int staging_punch(struct staging *st, uint64_t segment, uint32_t off, uint32_t len)
+{
+	struct segment *s;
+	uint64_t disk = 0;
+	int err;
+
+	if (off % STAGING_BLOCK || len % STAGING_BLOCK || off > SEGMENT_SIZE || len > SEGMENT_SIZE - off)
+		return -EINVAL;
+	pthread_mutex_lock(&st->lock);
+	err = segment_pin(st, segment, &s);
+	if (!err && !s->punched && !(s->punched = calloc(1, SEGMENT_SIZE / STAGING_BLOCK / 8))) {
+		segment_unpin(st, s);
+		err = -ENOMEM;
+	}
+	for (uint32_t b = off / STAGING_BLOCK; !err && b < (off + len) / STAGING_BLOCK; b++)
+		s->punched[b / 8] |= (uint8_t)(1u << b % 8);
+	pthread_mutex_unlock(&st->lock);
+	if (err)
+		return err;
+	err = punch_file(s, off, len, &disk);
+	pthread_mutex_lock(&st->lock);
+	if (!err) {
+		st->total += disk - s->disk;
+		s->disk = disk;
+	}
 	segment_unpin(st, s);
 	pthread_mutex_unlock(&st->lock);
 	return err;
@@ -767,6 +867,20 @@ uint64_t staging_bytes(struct staging *st)
 {
 	pthread_mutex_lock(&st->lock);
 	uint64_t n = st->total;
+	pthread_mutex_unlock(&st->lock);
+	return n;
+}
+
+uint64_t staging_used(struct staging *st)
+{
+	uint64_t unwritten = 0;
+
+	pthread_mutex_lock(&st->lock);
+	if (st->cur)
+		unwritten += st->cur->limit - st->cur->tail;
+	if (st->ready)
+		unwritten += st->ready->limit;
+	uint64_t n = st->total > unwritten ? st->total - unwritten : 0;
 	pthread_mutex_unlock(&st->lock);
 	return n;
 }

@@ -557,6 +557,7 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 	r->j = cfg->journal;
 	r->epoch = cfg->epoch;
 	r->upload_delay_ms = cfg->upload_delay_ms;
+	r->retention_ms = cfg->retention_ms ? cfg->retention_ms : RETENTION_MS;
 	r->upload_rate = cfg->upload_rate ? (double)cfg->upload_rate : 10 << 20;
 	r->events_end = &r->events;
 	r->boot = boot_id_hash();
@@ -667,12 +668,24 @@ void replayer_set_session(struct replayer *r, uint64_t sid)
 	r->cfg.sid = sid;
 }
 
-void replayer_set_upload_delay(struct replayer *r, uint64_t ms)
+static void set_ms(struct replayer *r, uint64_t *what, uint64_t ms)
 {
 	pthread_mutex_lock(&r->lock);
-	r->upload_delay_ms = ms;
+	bool changed = *what != ms;
+	*what = ms;
 	pthread_mutex_unlock(&r->lock);
-	replayer_kick(r);
+	if (changed)
+		replayer_kick(r);
+}
+
+void replayer_set_upload_delay(struct replayer *r, uint64_t ms)
+{
+	set_ms(r, &r->upload_delay_ms, ms);
+}
+
+void replayer_set_retention(struct replayer *r, uint64_t ms)
+{
+	set_ms(r, &r->retention_ms, ms);
 }
 
 void replayer_status(struct replayer *r, struct replayer_status *out)

@@ -29,6 +29,8 @@
 
 struct replayer;
 
+#define RETENTION_MS (30u * 60 * 1000) /* how long Redis may forget (P8): the log is kept for so long once applied */
+
 struct replayer_conflict {
 	uint64_t parent, seq;	/* directory; the window's end */
 	char name[256];
@@ -58,7 +60,7 @@ struct replayer_config {
 	uint64_t epoch, sid;
 	uint64_t upload_delay_ms;
 	bool eager;
-	uint64_t retention_ms;	   /* 0: 30 min */
+	uint64_t retention_ms;	   /* 0: RETENTION_MS */
 	uint64_t republish_ms;	   /* 0: 40 min. Slices uploaded for longer than that are uploaded anew before they are published */
 	uint64_t upload_rate;	   /* bytes/s to begin with, 0: 10 MiB/s; measured later */
 	struct replayer_ops ops;
@@ -81,6 +83,7 @@ void replayer_set_epoch(struct replayer *r, uint64_t epoch);
 /* Before replayer_start: the stock session that unlinked open files are listed under. */
 void replayer_set_session(struct replayer *r, uint64_t sid);
 void replayer_set_upload_delay(struct replayer *r, uint64_t ms);
+void replayer_set_retention(struct replayer *r, uint64_t ms);
 
 enum replayer_state { REPLAY_RUNNING, REPLAY_WAITING /* Redis is away */, REPLAY_STOPPED /* needs the operator */, REPLAY_FENCED };
 struct replayer_status {

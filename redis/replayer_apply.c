@@ -327,10 +327,13 @@ static bool all_applied(struct replayer *r, uint64_t seen)
 
 void trim_step(struct replayer *r)
 {
-	uint64_t retention = r->cfg.retention_ms ? r->cfg.retention_ms : 30u * 60 * 1000, now = clock_mono_ms(), to = 0, seq;
+	uint64_t retention, now = clock_mono_ms(), to = 0, seq;
 	struct { const char *name; uint64_t seq; } m = { "trim", 0 };
 	size_t n = 0, out = 0;
 
+	pthread_mutex_lock(&r->lock);
+	retention = r->retention_ms;
+	pthread_mutex_unlock(&r->lock);
 	while (n < r->trim_queue.n && r->trim_queue.v[n].ms + retention <= now && r->trim_queue.v[n].seq <= r->acked.seq &&
 		r->trim_queue.v[n].seq <= r->uploaded && all_applied(r, r->trim_queue.v[n].seen))
 		to = r->trim_queue.v[n++].seq;

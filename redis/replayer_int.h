@@ -78,7 +78,7 @@ struct replayer {
 	pthread_mutex_t lock; /* protects what follows, up to the blank line */
 	struct event *events, **events_end; /* in order of arrival */
 	struct replayer_status status;
-	uint64_t epoch, upload_delay_ms;
+	uint64_t epoch, upload_delay_ms, retention_ms;
 	bool stop;
 
 	int wake_fd; /* eventfd */

@@ -31,10 +31,11 @@ struct entry {
 
 struct block_cache {
 	char dir[3072];
-	uint64_t limit;
+	uint64_t size; /* as configured; 0: off */
 	double free_ratio;
 	pthread_mutex_t lock;
 	/* under lock: */
+	uint64_t limit;
 	struct entry *entries;
 	uint32_t count, room;
 	uint32_t *table; /* position + 1; 0 empty */
@@ -199,7 +200,7 @@ int cache_open(const struct cache_config *cfg, struct block_cache **out, struct 
 	if (!c)
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	snprintf(c->dir, sizeof(c->dir), "%s", cfg->dir);
-	c->limit = cfg->size;
+	c->limit = c->size = cfg->size;
 	c->free_ratio = cfg->free_ratio;
 	c->seed = 0x9E3779B97F4A7C15ull;
 	pthread_mutex_init(&c->lock, NULL);
@@ -274,7 +275,7 @@ int cache_read(struct block_cache *c, uint64_t id, uint32_t k, uint32_t size, ui
 	char path[3200];
 	int rc = 0;
 
-	if (c->limit == 0 || off > size || len > size - off)
+	if (c->size == 0 || off > size || len > size - off)
 		return -ENOENT;
 	pthread_mutex_lock(&c->lock);
 	found = index_find(c, id, k, size);
@@ -355,6 +356,15 @@ static bool make_room(struct block_cache *c, uint64_t need)
 	return !c->tight && c->st.bytes + need <= c->limit;
 }
 
+void cache_set_limit(struct block_cache *c, uint64_t bytes)
+{
+	pthread_mutex_lock(&c->lock);
+	c->limit = bytes < c->size ? bytes : c->size;
+	if (c->st.bytes > c->limit)
+		make_room(c, 0);
+	pthread_mutex_unlock(&c->lock);
+}
+
 static int write_file(const char *path, const void *data, uint32_t size)
 {
 	uint8_t sum[SUM_LEN];
@@ -406,7 +416,7 @@ void cache_write(struct block_cache *c, uint64_t id, uint32_t k, const void *dat
 	struct entry e = {.id = id, .k = k, .size = size};
 	char path[3200], tmp[3200];
 
-	if (c->limit == 0)
+	if (c->size == 0)
 		return;
 	pthread_mutex_lock(&c->lock);
 	bool keep = !index_find(c, id, k, size) && make_room(c, size + SUM_LEN);

@@ -24,6 +24,8 @@ int cache_open(const struct cache_config *cfg, struct block_cache **out, struct 
 void cache_close(struct block_cache *c);
 /* Bytes [off, off+len) of a block of `size` bytes: 0, -ENOENT. The whole file is verified the first time it is used. */
 int cache_read(struct block_cache *c, uint64_t id, uint32_t k, uint32_t size, uint32_t off, void *buf, uint32_t len);
+/* From now on no more than `bytes` (never more than cache_config's size): drops blocks until that is so. */
+void cache_set_limit(struct block_cache *c, uint64_t bytes);
 bool cache_has(struct block_cache *c, uint64_t id, uint32_t k, uint32_t size);
 /* Best effort; errors are counted, not returned. */
 void cache_write(struct block_cache *c, uint64_t id, uint32_t k, const void *data, uint32_t size);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FAULT_MAX 16
@@ -18,7 +19,7 @@ struct fault {
 	long hits;    /* under lock */
 };
 
-enum { FAULT_KILL = 1, FAULT_ABORT = 2 };
+enum { FAULT_KILL = 1, FAULT_ABORT = 2, FAULT_WAIT = 3 };
 
 bool fault_active;
 static struct fault faults[FAULT_MAX];
@@ -30,7 +31,7 @@ static int parse_action(const char *s)
 	static const struct {
 		const char *name;
 		int value;
-	} actions[] = {{"kill", FAULT_KILL}, {"abort", FAULT_ABORT}, {"EIO", -EIO}, {"ENOSPC", -ENOSPC}, {"EMFILE", -EMFILE},
+	} actions[] = {{"kill", FAULT_KILL}, {"abort", FAULT_ABORT}, {"wait", FAULT_WAIT}, {"EIO", -EIO}, {"ENOSPC", -ENOSPC}, {"EMFILE", -EMFILE},
 		{"ENOMEM", -ENOMEM}, {"ETIMEDOUT", -ETIMEDOUT}, {"ECONNRESET", -ECONNRESET}};
 
 	for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
@@ -66,6 +67,16 @@ void fault_init(void)
 	fault_active = n_faults > 0;
 }
 
+/* Polls: the file is the test's, which may be of another mount namespace. */
+static void wait_for_leave(void)
+{
+	const struct timespec pause = {.tv_nsec = 5000000};
+	const char *file = getenv("JFS_FAULT_WAIT");
+
+	while (file && access(file, F_OK) == 0)
+		nanosleep(&pause, NULL);
+}
+
 int fault_hit(const char *name)
 {
 	int rc = 0;
@@ -86,5 +97,8 @@ int fault_hit(const char *name)
 		rc = f->action;
 	}
 	pthread_mutex_unlock(&lock);
-	return rc;
+	if (rc != FAULT_WAIT)
+		return rc;
+	wait_for_leave();
+	return 0;
 }

@@ -1,8 +1,8 @@
 /* Fault points: named places where a test can kill the process, make a call fail, or wait.
  *
  * JFS_FAULT in the environment, read once by fault_init: a comma-separated list of NAME:N:ACTION, where N is the hit
- * that triggers (1 = the first) and ACTION is `kill` (SIGKILL to ourselves), `abort`, or an errno name (EIO, ENOSPC)
- * that FAULT_ERR returns negated. N may end in `+`: that hit and every later one. Without the variable a fault point
+ * that triggers (1 = the first) and ACTION is `kill` (SIGKILL to ourselves), `abort`, `wait` (until the file that
+ * JFS_FAULT_WAIT names is gone), or an errno name (EIO, ENOSPC) that FAULT_ERR returns negated. N may end in `+`: that hit and every later one. Without the variable a fault point
  * is one predictable branch. Names look like room.place: "journal.flush.before_commit". */
 #ifndef JFS_UTIL_FAULT_H
 #define JFS_UTIL_FAULT_H

@@ -59,8 +59,9 @@ static bool goes(void)
 {
 	uint64_t freed;
 
-	CHECK_EQ(reclaim_step(&state, k.j, &freed), 0);
-	CHECK_EQ(freed > 0, !has_segment(pieces[0].segment));
+	state.ended_ns = 0; /* it need not rest */
+	CHECK_EQ(reclaim_step(&state, k.j, false, &freed), 0);
+	CHECK(freed > 0 || has_segment(pieces[0].segment));
 	return !has_segment(pieces[0].segment);
 }
 
@@ -190,6 +191,77 @@ static void an_append_that_is_named_meanwhile_keeps_it(void)
 	done();
 }
 
+static int read_piece(size_t i, uint8_t *byte)
+{
+	return staging_read(journal_staging(k.j), pieces[i].segment, pieces[i].off, byte, 1);
+}
+
+/* One file holds its segment: what lies around its bytes goes, in the current segment too, and is never read as zeros. */
+static void what_lies_around_a_needed_run_is_punched(void)
+{
+	uint64_t before, freed;
+	uint8_t byte = 99;
+
+	fill(true);
+	before = staging_used(journal_staging(k.j));
+	for (size_t i = 0; i < PIECES; i++)
+		if (i != 3)
+			repoint(i);
+	confirm(WM_UPLOADED);
+	confirm(WM_APPLIED);
+	CHECK_EQ(reclaim_step(&state, k.j, false, &freed), 0);
+	CHECK_EQ(freed, (PIECES - 1) * PIECE);
+	CHECK_EQ(before - staging_used(journal_staging(k.j)), (PIECES - 1) * PIECE);
+	CHECK(has_segment(pieces[3].segment) && has_segment(pieces[PIECES - 1].segment));
+	CHECK_EQ(read_piece(3, &byte), 0);
+	CHECK_EQ(byte, 3);
+	CHECK_EQ(read_piece(2, &byte), -ENOENT);
+	CHECK_EQ(read_piece(PIECES - 1, &byte), -ENOENT);
+	kit_kill(&k); /* and it is found again as it was */
+	kit_open(&k);
+	CHECK_EQ(read_piece(3, &byte), 0);
+	CHECK_EQ(byte, 3);
+	done();
+}
+
+static void a_held_segment_is_not_punched(void)
+{
+	uint64_t freed;
+
+	fill(false);
+	for (size_t i = 1; i < PIECES; i++)
+		repoint(i);
+	confirm(WM_UPLOADED);
+	confirm(WM_APPLIED);
+	CHECK_EQ(reclaim_step(&state, k.j, false, &freed), 0);
+	CHECK_EQ(freed, PIECE); /* the other segment's */
+	CHECK_EQ(state.committed, UINT64_MAX); /* to be looked at again */
+	done();
+}
+
+static void unlinked_files_are_counted_under_pressure(void)
+{
+	struct jkey key;
+	uint64_t freed, seq;
+	uint8_t one = 1;
+
+	fill(true);
+	for (size_t i = 2; i < PIECES; i++)
+		repoint(i);
+	journal_lock(k.j);
+	key_orphan(&key, 101);
+	rec_put(journal_begin(k.j, OP_UNLINK), &key, &one, 1, 0);
+	REQUIRE(journal_commit(k.j, &seq) == 0);
+	journal_unlock(k.j);
+	CHECK_EQ(reclaim_step(&state, k.j, true, &freed), 0);
+	CHECK_EQ(state.orphaned, PIECE);
+	CHECK_EQ(reclaim_step(&state, k.j, true, &freed), 0); /* nothing new: no look */
+	repoint(1);
+	CHECK_EQ(reclaim_step(&state, k.j, true, &freed), -EAGAIN);
+	CHECK(freed > 0);
+	done();
+}
+
 static void a_damaged_extent_keeps_everything(void)
 {
 	uint64_t freed, seq;
@@ -205,7 +277,7 @@ static void a_damaged_extent_keeps_everything(void)
 	journal_unlock(k.j);
 	confirm(WM_UPLOADED);
 	confirm(WM_APPLIED);
-	CHECK_EQ(reclaim_step(&state, k.j, &freed), -EUCLEAN);
+	CHECK_EQ(reclaim_step(&state, k.j, false, &freed), -EUCLEAN);
 	CHECK(freed == 0 && has_segment(pieces[0].segment));
 	done();
 }
@@ -217,6 +289,9 @@ int main(int argc, char **argv)
 		{"what_s3_lacks_keeps_it", what_s3_lacks_keeps_it},
 		{"an_append_that_is_not_named_yet_keeps_it", an_append_that_is_not_named_yet_keeps_it},
 		{"an_append_that_is_named_meanwhile_keeps_it", an_append_that_is_named_meanwhile_keeps_it},
+		{"what_lies_around_a_needed_run_is_punched", what_lies_around_a_needed_run_is_punched},
+		{"a_held_segment_is_not_punched", a_held_segment_is_not_punched},
+		{"unlinked_files_are_counted_under_pressure", unlinked_files_are_counted_under_pressure},
 		{"a_damaged_extent_keeps_everything", a_damaged_extent_keeps_everything}, {0}};
 
 	return unit_main(argc, argv, tests);
