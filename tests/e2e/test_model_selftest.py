@@ -44,7 +44,7 @@ def nullfs_agrees_with_the_model(t):
         for n in range(10):
             sub = os.path.join(directory, str(n))
             os.mkdir(sub)
-            history = History(f"{t.seed}/{n}", ALL_FEATURES - {"xattr", "exchange", "fallocate"})
+            history = History(f"{t.seed}/{n}", ALL_FEATURES - {"xattr", "exchange", "fallocate", "copy", "handles"})
             assert history.run(sub, 300)
             history.check_live(sub)
     finally:
@@ -113,7 +113,7 @@ def an_operation_in_flight_may_be_there_or_not(t):
     intruder.apply(("mkdir", "never-asked-for", 0o755))
     must_fail(lambda: history.check_exact(intruder.tree()), "never-asked-for")
     history.resume(after.tree())
-    assert len(history.ops) == 101 and history.in_flight is None
+    assert [op for op in history.ops if op != ("crash",)] == history.ops[:101] and history.in_flight is None
     history.check_exact(after.tree())
 
 

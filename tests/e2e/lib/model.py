@@ -8,6 +8,12 @@ Every operation is one tuple and changes the tree by at most one system call, so
     ("symlink", target, path)         ("link", old, new)                        ("rename", old, new, flags)
     ("setxattr", path, name, value)   ("removexattr", path, name)
     ("fsync", path)                   ("fsyncdir", path)
+    ("swrite", path, offset, seed, length)      ("copy", source, offset, target, offset, length)
+    ("open", slot, path)   ("hwrite", slot, offset, seed, length)   ("hcheck", slot)   ("close", slot)   ("crash",)
+
+"swrite" is a write to a file opened with O_SYNC, "copy" a copy_file_range. A slot holds an open file, whatever becomes of
+its names; "hcheck" compares length, links and bytes; "crash" stands in a history where the mount went away and all handles
+with it.
 
 Model.apply and Real.apply both answer 0 or the errno. A History holds what was acknowledged:
 
@@ -16,7 +22,8 @@ Model.apply and Real.apply both answer 0 or the errno. A History holds what was 
     history.check_exact(tree_of(directory))     # all of it, and possibly the one operation that was in flight
     history.check_prefix(tree_of(directory))    # some prefix that contains everything synced (P2, P3)
 
-What is not modelled: times, owners, open handles, and more than one writer.
+What is not modelled: times, owners, and more than one writer: several threads have a directory and a History each
+(crashes.py).
 """
 import contextlib
 import copy
@@ -27,12 +34,14 @@ import os
 import random
 import stat
 import string
+import time
 
 PAGE = 4096
 ZERO = bytes(PAGE)
 NOREPLACE, EXCHANGE = 1, 2
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
-ALL_FEATURES = frozenset(("xattr", "exchange", "fallocate", "link", "symlink", "fsync"))
+ALL_FEATURES = frozenset(("xattr", "exchange", "fallocate", "link", "symlink", "fsync", "copy", "handles"))
+WRITES = ("write", "append", "swrite", "hwrite")
 # What a mount answers once its daemon is gone: the operation is in flight, not failed.
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESHUTDOWN, errno.EROFS)
 libc = ctypes.CDLL(None, use_errno=True)
@@ -72,6 +81,14 @@ class Content:
         if data:
             self.size = max(self.size, offset + len(data))
 
+    def read(self, offset, length):
+        out = bytearray()
+        while len(out) < length:
+            number, start = divmod(offset + len(out), PAGE)
+            n = min(PAGE - start, length - len(out))
+            out += self.pages.get(number, ZERO)[start:start + n]
+        return bytes(out)
+
     def zero(self, start, end):
         self._digest = None
         for number in [p for p in self.pages if p * PAGE < end and (p + 1) * PAGE > start]:
@@ -95,32 +112,36 @@ class Content:
 
 
 def file_digest(path):
-    """The same figure for a real file. Holes are skipped where the file system tells of them."""
-    content = Content()
+    """The same figure for a real file."""
     with open(path, "rb", buffering=0) as f:
-        fd = f.fileno()
-        content.size = os.fstat(fd).st_size
-        pos = 0
-        while True:
-            try:
-                pos = os.lseek(fd, pos, os.SEEK_DATA)
-                end = os.lseek(fd, pos, os.SEEK_HOLE)
-            except OSError as e:
-                if e.errno == errno.ENXIO:
-                    break
-                raise
-            pos -= pos % PAGE
-            while pos < end:
-                data = os.pread(fd, 256 * PAGE, pos)
-                if not data:
-                    break
-                for i in range(0, len(data), PAGE):
-                    page = data[i:i + PAGE]
-                    content.pages[(pos + i) // PAGE] = page if len(page) == PAGE else page + bytes(PAGE - len(page))
-                pos += len(data)
-            pos = max(pos, end)
-            if pos >= content.size:
+        return fd_digest(f.fileno())
+
+
+def fd_digest(fd):
+    """Holes are skipped where the file system tells of them."""
+    content = Content()
+    content.size = os.fstat(fd).st_size
+    pos = 0
+    while True:
+        try:
+            pos = os.lseek(fd, pos, os.SEEK_DATA)
+            end = os.lseek(fd, pos, os.SEEK_HOLE)
+        except OSError as e:
+            if e.errno == errno.ENXIO:
                 break
+            raise
+        pos -= pos % PAGE
+        while pos < end:
+            data = os.pread(fd, 256 * PAGE, pos)
+            if not data:
+                break
+            for i in range(0, len(data), PAGE):
+                page = data[i:i + PAGE]
+                content.pages[(pos + i) // PAGE] = page if len(page) == PAGE else page + bytes(PAGE - len(page))
+            pos += len(data)
+        pos = max(pos, end)
+        if pos >= content.size:
+            break
     return content.digest()
 
 
@@ -143,6 +164,8 @@ class Model:
     def __init__(self):
         self.now = 0
         self.root = Inode("dir", 0o755, 0)
+        self.handles = {}  # slot: Inode
+        self.seen = None   # what the last hcheck must have found
 
     def apply(self, op):
         """Carries one operation out: 0 or the errno that POSIX and Linux demand. A failed one changes nothing."""
@@ -220,6 +243,49 @@ class Model:
         node = self.regular(path)
         node.content.write(node.content.size, data_of(seed, length)[:part])
         node.changed = self.now
+
+    def op_swrite(self, path, offset, seed, length, part=None):
+        self.op_write(path, offset, seed, length, part)
+
+    def op_copy(self, source, source_at, target, target_at, length):
+        """The kernel's checks in its order: both files are opened, then the ranges are looked at."""
+        src = self.find(source)
+        if src.kind == "symlink":
+            raise Error(errno.ELOOP)
+        dst = self.regular(target)
+        if src.kind != "file":
+            raise Error(errno.EISDIR)
+        n = max(0, min(length, src.content.size - source_at))
+        if src is dst and n and source_at < target_at + n and target_at < source_at + n:
+            raise Error(errno.EINVAL)
+        if n:
+            dst.content.write(target_at, src.content.read(source_at, n))
+            dst.changed = self.now
+
+    def handle(self, slot):
+        if slot not in self.handles:
+            raise Error(errno.EBADF)
+        return self.handles[slot]
+
+    def op_open(self, slot, path):
+        node = self.regular(path)
+        self.handles[slot] = node
+
+    def op_hwrite(self, slot, offset, seed, length, part=None):
+        node = self.handle(slot)
+        node.content.write(offset, data_of(seed, length)[:part])
+        node.changed = self.now
+
+    def op_hcheck(self, slot):
+        node = self.handle(slot)
+        self.seen = (node.nlink, node.content.size, node.content.digest())
+
+    def op_close(self, slot):
+        self.handle(slot)
+        del self.handles[slot]
+
+    def op_crash(self):
+        self.handles.clear()
 
     def op_truncate(self, path, size):
         node = self.regular(path)
@@ -327,6 +393,18 @@ class Model:
         chain = self.walk(op[1])
         return max([chain[-1][0].changed] + [birth for _, birth in chain])
 
+    def covered_by(self, op):
+        """The same for any operation, before it is applied; None: it makes nothing durable, or fails."""
+        try:
+            if op[0] in ("fsync", "fsyncdir"):
+                return self.synced_by(op)
+            if op[0] == "swrite":
+                self.regular(op[1])
+                return max(self.synced_by(op), self.now + 1)
+        except Error:
+            pass
+        return None
+
     def tree(self):
         """{path: what tree_of says of a real one}."""
         out, first = {}, {}
@@ -393,6 +471,16 @@ class Real:
 
     def __init__(self, directory):
         self.directory = directory
+        self.handles = {}  # slot: descriptor
+        self.part = self.copied = 0
+        self.seen = None
+
+    def close(self):
+        """Gives all handles up, as the end of a mount or of a process does."""
+        for fd in self.handles.values():
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.handles.clear()
 
     def path(self, path):
         return self.directory + "/" + path
@@ -405,7 +493,7 @@ class Real:
             self.part = e.done
             with contextlib.suppress(OSError):
                 os.statvfs(self.directory)  # never answered from the kernel's caches
-                raise Mismatch(f"a write took {e.done} bytes: {op}") from None
+                raise Mismatch(f"{op} took {e.done} bytes") from None
             return errno.ENOTCONN
         except OSError as e:
             return e.errno
@@ -423,6 +511,42 @@ class Real:
 
     def op_write(self, path, offset, seed, length):
         self.with_fd(path, os.O_WRONLY, lambda fd: whole(os.pwrite(fd, data_of(seed, length), offset), length))
+
+    def op_swrite(self, path, offset, seed, length):
+        self.with_fd(path, os.O_WRONLY | os.O_SYNC, lambda fd: whole(os.pwrite(fd, data_of(seed, length), offset), length))
+
+    def op_copy(self, source, source_at, target, target_at, length):
+        def copy(src):
+            self.with_fd(target, os.O_WRONLY, lambda dst: self.copy(src, dst, length, source_at, target_at))
+        self.with_fd(source, os.O_RDONLY, copy)
+
+    def copy(self, src, dst, length, source_at, target_at):
+        self.copied = os.copy_file_range(src, dst, length, source_at, target_at)
+
+    def handle(self, slot):
+        if slot not in self.handles:
+            raise OSError(errno.EBADF, "no such handle")
+        return self.handles[slot]
+
+    def op_open(self, slot, path):
+        fd = os.open(self.path(path), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        old, self.handles[slot] = self.handles.get(slot), fd
+        if old is not None:
+            os.close(old)
+
+    def op_hwrite(self, slot, offset, seed, length):
+        whole(os.pwrite(self.handle(slot), data_of(seed, length), offset), length)
+
+    def op_hcheck(self, slot):
+        st = os.fstat(self.handle(slot))
+        self.seen = (st.st_nlink, st.st_size, fd_digest(self.handle(slot)))
+
+    def op_close(self, slot):
+        os.close(self.handle(slot))
+        del self.handles[slot]
+
+    def op_crash(self):
+        self.close()
 
     def op_append(self, path, seed, length):
         self.with_fd(path, os.O_WRONLY | os.O_APPEND, lambda fd: whole(os.write(fd, data_of(seed, length)), length))
@@ -484,7 +608,8 @@ class Workload:
 
     WEIGHTS = {"create": 12, "write": 14, "append": 8, "truncate": 6, "fallocate": 5, "chmod": 2, "mkdir": 5, "rmdir": 3,
                "unlink": 7, "symlink": 2, "link": 4, "rename": 10, "setxattr": 4, "removexattr": 2, "fsync": 3,
-               "fsyncdir": 2}
+               "fsyncdir": 2, "swrite": 2, "copy": 5, "open": 3, "hwrite": 4, "hcheck": 2, "close": 2}
+    SLOTS = 3
     NAMES = list(string.ascii_lowercase[:8]) + ["name with blanks", "x" * 200, "ünïcode"]
     # The interesting borders: pages, blocks of staging, a JuiceFS block and a chunk (the last one rarely).
     BORDERS = (0, 1, 100, 4096, 8192, 65536, 131072)
@@ -494,7 +619,8 @@ class Workload:
         self.rng, self.features, self.max_files = rng, features, max_files
         self.weights = dict(self.WEIGHTS)
         for need, ops in (("xattr", ("setxattr", "removexattr")), ("fallocate", ("fallocate",)), ("link", ("link",)),
-                          ("symlink", ("symlink",)), ("fsync", ("fsync", "fsyncdir"))):
+                          ("symlink", ("symlink",)), ("fsync", ("fsync", "fsyncdir", "swrite")), ("copy", ("copy",)),
+                          ("handles", ("open", "hwrite", "hcheck", "close"))):
             if need not in features:
                 for op in ops:
                     self.weights[op] = 0
@@ -535,7 +661,10 @@ class Workload:
 
     def next(self, model):
         self.scan(model)
+        self.open_slots = sorted(model.handles)
         name = self.rng.choices(list(self.weights), list(self.weights.values()))[0]
+        if name in ("hwrite", "hcheck", "close") and not self.open_slots:
+            name = "open"
         if name in ("create", "mkdir", "link", "symlink") and sum(map(len, self.paths.values())) > self.max_files:
             name = self.rng.choice(("unlink", "rmdir"))
         return (name, *getattr(self, "args_" + name)())
@@ -556,6 +685,22 @@ class Workload:
 
     def args_write(self):
         return self.pick("file"), self.position(), self.rng.getrandbits(32), self.length()
+
+    args_swrite = args_write
+
+    def args_copy(self):
+        return self.pick("file"), self.position(), self.pick("file"), self.position(), self.length()
+
+    def args_open(self):
+        return self.rng.randrange(self.SLOTS), self.pick("file")
+
+    def args_hwrite(self):
+        return self.rng.choice(self.open_slots), self.position(), self.rng.getrandbits(32), self.length()
+
+    def args_hcheck(self):
+        return (self.rng.choice(self.open_slots),)
+
+    args_close = args_hcheck
 
     def args_append(self):
         return self.pick("file"), self.rng.getrandbits(32), self.length()
@@ -602,36 +747,66 @@ class Workload:
 
 class History:
     """A workload in progress: what was acknowledged (`ops`, failed ones included, since a mount must also agree that they
-    fail), what was `in_flight` when the mount went away, and how many of `ops` are known to be `synced`."""
+    fail; `times`, when each was asked for and answered), what was `in_flight` when the mount went away, and how many of
+    `ops` are known to be `synced`. `program`: these operations instead of drawn ones."""
 
-    def __init__(self, seed, features=ALL_FEATURES, max_files=60):
+    def __init__(self, seed, features=ALL_FEATURES, max_files=60, program=None):
         self.seed = seed
         self.workload = Workload(random.Random(seed), features, max_files)
+        self.program = None if program is None else list(program)
         self.model = Model()
         self.ops, self.in_flight, self.in_flight_part, self.synced = [], None, 0, 0
+        self.times, self.asked = [], 0
+        self.real = None
+
+    def next_op(self):
+        if self.program is None:
+            return self.workload.next(self.model)
+        return self.program.pop(0) if self.program else None
 
     def run(self, directory, count, on_ack=None):
         """Runs up to `count` operations; True if all were answered, False if the mount went away (in_flight is set).
         on_ack(history) is called after each; it may kill something, or write history.synced to a power-cut mark."""
-        real = Real(directory)
+        if self.real is None or self.real.directory != directory:
+            self.real = Real(directory)
         os.umask(0)
         for _ in range(count):
-            op = self.workload.next(self.model)
-            expected_model = copy_for(self.model, op)
-            got = real.apply(op)
-            if got in GONE:
-                self.in_flight, self.in_flight_part = op, real.part
+            op = self.next_op()
+            if op is None:
+                return True
+            if not self.step(op):
                 return False
-            expected = self.model.apply(op)
-            if got != expected:
-                raise Mismatch(f"seed {self.seed}, operation {len(self.ops) + 1} {op}: "
-                               f"{name_of(got)}, expected {name_of(expected)}")
-            self.ops.append(op)
-            if expected_model is not None and expected == 0:
-                self.synced = max(self.synced, expected_model)
             if on_ack:
                 on_ack(self)
         return True
+
+    def step(self, op):
+        covered = self.model.covered_by(op)
+        self.asked = time.monotonic_ns()
+        got = self.real.apply(op)
+        if got in GONE:
+            self.in_flight, self.in_flight_part = op, self.real.part
+            return False
+        if op[0] == "copy" and got == 0 and 0 < self.real.copied < op[-1]:
+            op = (*op[:-1], self.real.copied)  # it may be short; what it says it copied is what counts
+        expected = self.model.apply(op)
+        if got != expected:
+            raise Mismatch(f"seed {self.seed}, operation {len(self.ops) + 1} {op}: "
+                           f"{name_of(got)}, expected {name_of(expected)}")
+        if op[0] == "hcheck" and got == 0 and self.real.seen != self.model.seen:
+            raise Mismatch(f"seed {self.seed}, operation {len(self.ops) + 1} {op}: found {self.real.seen}, "
+                           f"expected {self.model.seen}")
+        self.ops.append(op)
+        self.times.append((self.asked, time.monotonic_ns()))
+        if covered is not None and expected == 0:
+            self.synced = max(self.synced, covered)
+        return True
+
+    def note(self, op):
+        """An operation that is known to have happened without an answer."""
+        self.model.apply(op)
+        self.ops.append(op)
+        self.times.append((self.asked, time.monotonic_ns()))
 
     def state_after(self, count):
         model = Model()
@@ -659,34 +834,41 @@ class History:
         """check_exact, and goes on from there: the operation in flight counts as done or never asked for."""
         done = self.check_exact(found)
         if done:
-            self.model.apply(done)
-            self.ops.append(done)
+            self.note(done)
         self.in_flight, self.in_flight_part = None, 0
+        if self.real and self.real.handles or self.model.handles:
+            self.note(("crash",))
+            self.real.close()
 
     def check_prefix(self, found, at_least=None):
         """The state after some prefix of at least `at_least` operations (default: all that are known as synced). Returns
         the length of the longest such prefix."""
         at_least = self.synced if at_least is None else at_least
-        model, best, nearest = Model(), None, None
+        lengths = self.prefixes(found)
+        if max(lengths) < at_least:
+            raise Mismatch(f"seed {self.seed}: only the first {max(lengths)} operations survived, {at_least} were synced")
+        return max(lengths)
+
+    def prefixes(self, found):
+        """The lengths of all prefixes of the history that lead to `found`, at least one. A write that was cut between two
+        of its pieces counts as not done."""
+        model, lengths, nearest = Model(), [], None
         history = self.ops + ([self.in_flight] if self.in_flight else [])
         for count in range(len(history) + 1):
             if count:
                 model.apply(history[count - 1])
             diff = tree_diff(found, model.tree())
             if not diff or (count < len(history) and self.is_cut(found, diff, model, history[count])):
-                best = count
+                lengths.append(count)
             if nearest is None or len(diff) < len(nearest[1]):
                 nearest = (count, diff)
-        if best is None:
+        if not lengths:
             self.demand(nearest[1], f"no prefix of the history; nearest: the first {nearest[0]} operations")
-        if best < at_least:
-            raise Mismatch(f"seed {self.seed}: only the first {best} operations survived, {at_least} were synced")
-        return best
+        return lengths
 
     def is_cut(self, found, diff, model, op):
         """Is `found` the state in which a power cut left the write `op`, between two of its pieces?"""
-        if op[0] not in ("write", "append") or len({found.get("/" + op[1], (0,) * 7)[6]} | {found.get(
-                line.split(":")[0], (0,) * 7)[6] for line in diff}) != 1:
+        if op[0] not in WRITES or len({found.get(line.split(": found ")[0], (0,) * 7)[6] for line in diff}) != 1:
             return False
         for piece in outcomes(op, model):
             after = copy.deepcopy(model)
@@ -706,25 +888,15 @@ def outcomes(op, model, at_least=0):
     if not op:
         return
     yield op
-    if op[0] in ("write", "append"):
+    if op[0] in WRITES:
         try:
-            size = model.regular(op[1]).content.size
+            size = (model.handle if op[0] == "hwrite" else model.regular)(op[1]).content.size
         except Error:
             return
-        at = op[2] if op[0] == "write" else size
+        at = size if op[0] == "append" else op[2]
         for part in range(-at % 4096 or 4096, op[-1], 4096):
             if part >= at_least:
                 yield (*op, part)
-
-
-def copy_for(model, op):
-    """What an fsync that is about to be issued makes durable (see Model.synced_by); None for other operations."""
-    if op[0] not in ("fsync", "fsyncdir"):
-        return None
-    try:
-        return model.synced_by(op)
-    except Error:
-        return None
 
 
 def name_of(code):
