@@ -90,7 +90,7 @@ static int view_is_current(struct volume *v, uint64_t last_epoch, uint64_t last_
 	return rc;
 }
 
-static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
+static int start_session(struct volume *v, struct journal *j, uint64_t last_sid, struct errmsg *e)
 {
 	uint64_t sid;
 	int rc;
@@ -99,7 +99,7 @@ static int start_session(struct volume *v, struct journal *j, struct errmsg *e)
 		v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
 	if (!v->session_json)
 		return errmsg_set(e, -ENOMEM, "out of memory");
-	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), &sid, e);
+	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), last_sid, &sid, e);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&v->lock);
@@ -281,7 +281,7 @@ int volume_resume(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e)
 			log_warn("what=\"somebody may have written to the volume since our last mount: what this host has cached of it may be "
 				 "old until it is mounted again\"");
 		if (!rc)
-			rc = start_session(v, v->journal, e);
+			rc = start_session(v, v->journal, v->last_sid, e);
 	}
 	if (!rc && !v->counted)
 		rc = resume_counters(v, e);
@@ -336,7 +336,7 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 		}
 	}
 	if (!rc)
-		rc = start_session(v, j, e);
+		rc = start_session(v, j, last_sid, e);
 	if (!rc)
 		rc = init_counters(v, j, e);
 	if (!rc)

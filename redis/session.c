@@ -14,8 +14,23 @@
 #include "redis/keys.h"
 #include "redis/setting.h"
 
-/* KEYS: nextsession, allSessions, sessionInfos. ARGV: expiry, JSON. */
+/* What the sessions of this program have in their version, and stock's have not. */
+#define OUR_MARK "+jfs."
+
+/* KEYS: nextsession, allSessions, sessionInfos, session{before}. ARGV: expiry, JSON, before, our mark, "session". A Redis that
+ * forgot may have given the number to somebody else since, or give it to us again. */
 static const char start_lua[] = "local sid = redis.call('INCR', KEYS[1])\n"
+				"local before = ARGV[3]\n"
+				"local info = redis.call('HGET', KEYS[3], before)\n"
+				"if info and tonumber(before) ~= sid and string.find(info, ARGV[4], 1, true) then\n"
+				"  if redis.call('EXISTS', KEYS[4]) == 1 then\n"
+				"    local mine = ARGV[5] .. string.format('%.0f', sid)\n"
+				"    redis.call('SUNIONSTORE', mine, mine, KEYS[4])\n"
+				"    redis.call('DEL', KEYS[4])\n"
+				"  end\n"
+				"  redis.call('HDEL', KEYS[3], before)\n"
+				"  redis.call('ZREM', KEYS[2], before)\n"
+				"end\n"
 				"redis.call('ZADD', KEYS[2], ARGV[1], sid)\n"
 				"redis.call('HSET', KEYS[3], sid, ARGV[2])\n"
 				"return sid\n";
@@ -66,7 +81,7 @@ char *rds_session_json(const char *mountpoint, uint64_t now_ns)
 	add_addresses(ips);
 	/* a name that is no UTF-8 cannot be stored as JSON */
 	json_t *h = json_string(host), *m = json_string(mountpoint);
-	int bad = json_object_set_new(o, "Version", json_string(RDS_CLIENT_VERSION "+jfs." JFS_VERSION));
+	int bad = json_object_set_new(o, "Version", json_string(RDS_CLIENT_VERSION OUR_MARK JFS_VERSION));
 	bad |= json_object_set_new(o, "HostName", h ? h : json_string("?"));
 	bad |= json_object_set_new(o, "IPAddrs", ips);
 	bad |= json_object_set_new(o, "MountPoint", m ? m : json_string("?"));
@@ -117,14 +132,17 @@ static int call_number(struct rds_conn *c, const char *lua, int nkeys, int argc,
 	return rc;
 }
 
-int rds_session_start(struct rds_conn *c, const char *json, int64_t now, uint64_t *sid, struct errmsg *e)
+int rds_session_start(struct rds_conn *c, const char *json, int64_t now, uint64_t before, uint64_t *sid, struct errmsg *e)
 {
-	char expiry[RDS_KEY_MAX];
-	const char *argv[] = {RDS_NEXT_SESSION, RDS_ALL_SESSIONS, RDS_SESSION_INFOS, expiry, json};
+	char expiry[RDS_KEY_MAX], old[RDS_KEY_MAX], sustained[RDS_KEY_MAX];
+	const char *argv[] = {RDS_NEXT_SESSION, RDS_ALL_SESSIONS, RDS_SESSION_INFOS, sustained, expiry, json, old, OUR_MARK,
+		"session"};
 	int64_t v;
 
 	rds_decimal(expiry, (uint64_t)(now + RDS_SESSION_TTL));
-	int rc = call_number(c, start_lua, 3, 5, argv, &v, e);
+	rds_decimal(old, before);
+	rds_key_sustained(sustained, NULL, before);
+	int rc = call_number(c, start_lua, 4, 9, argv, &v, e);
 	if (rc == 0)
 		*sid = (uint64_t)v;
 	return rc;

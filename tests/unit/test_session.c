@@ -44,8 +44,8 @@ static void sessions(void)
 
 	CHECK(rds_session_list(conn, &list, &n, &e) == 0 && n == 0);
 	free(list);
-	CHECK(rds_session_start(conn, "{\"HostName\":\"h1\"}", 1000, &a, &e) == 0 && a == 1);
-	CHECK(rds_session_start(conn, "broken", 2000, &b, &e) == 0 && b == 2);
+	CHECK(rds_session_start(conn, "{\"HostName\":\"h1\"}", 1000, 0, &a, &e) == 0 && a == 1);
+	CHECK(rds_session_start(conn, "broken", 2000, a, &b, &e) == 0 && b == 2);
 	CHECK_EQ(rds_session_beat(conn, a, "{\"HostName\":\"other\"}", 5000, &e), 0);
 	CHECK_EQ(rds_session_list(conn, &list, &n, &e), 0);
 	REQUIRE(n == 2);
@@ -77,6 +77,36 @@ static long long count(const char *cmd)
 		v = r->integer;
 	rds_reply_free(r);
 	return v;
+}
+
+/* A session of ours that crashed is replaced by the next one of the same journal, with the inodes it sustained. */
+static void replaced(void)
+{
+	struct rds_session *list;
+	uint64_t a, b, other;
+	struct errmsg e;
+	size_t n;
+
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "FLUSHDB"), 0);
+	char *json = rds_session_json("/mnt", 1);
+	REQUIRE(json);
+	CHECK(rds_session_start(conn, "{\"Version\":\"1.4.1\"}", 1000, 0, &other, &e) == 0 && other == 1);
+	CHECK(rds_session_start(conn, json, 1000, 0, &a, &e) == 0 && a == 2);
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "SADD session1 5"), 0);
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "SADD session2 6 7"), 0);
+	CHECK(rds_session_start(conn, json, 1000, a, &b, &e) == 0 && b == 3);
+	CHECK(rds_session_list(conn, &list, &n, &e) == 0 && n == 2 && list[0].sid == 1 && list[1].sid == 3);
+	free(list);
+	CHECK(count("EXISTS session2") == 0 && count("SCARD session3") == 2 && count("HEXISTS sessionInfos 2") == 0);
+	/* the number is a stock client's, or no session's at all */
+	CHECK(rds_session_start(conn, json, 1000, other, &a, &e) == 0 && a == 4);
+	CHECK(rds_session_start(conn, json, 1000, 99, &a, &e) == 0 && a == 5);
+	CHECK(count("SCARD session1") == 1 && count("ZCARD allSessions") == 4);
+	/* Redis forgot that it gave the number: it is ours again */
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "SET nextsession 2"), 0);
+	CHECK(rds_session_start(conn, json, 1000, b, &a, &e) == 0 && a == b);
+	CHECK(count("SCARD session3") == 2 && count("HEXISTS sessionInfos 3") == 1);
+	free(json);
 }
 
 static void check_record(const char *cmd, uint16_t mode, int64_t when)
@@ -134,7 +164,7 @@ static void volumes(void)
 
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {{"text", text}, {"sessions", sessions}, {"volumes", volumes}, {0}};
+	static const struct unit_test tests[] = {{"text", text}, {"sessions", sessions}, {"replaced", replaced}, {"volumes", volumes}, {0}};
 	struct rds_url u;
 	struct errmsg e;
 
