@@ -168,7 +168,8 @@ static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, 
 	rc = lease_acquire(v->conn, &w, &v->lease, e);
 	if (rc)
 		return rc;
-	if (v->lease.status == LEASE_OTHER_HISTORY && volume_backlog_exact(v, volume_confirmed(j)) == 0)
+	if ((v->lease.status == LEASE_OTHER_HISTORY || v->lease.status == LEASE_AHEAD) &&
+		volume_backlog_exact(v, volume_confirmed(j)) == 0)
 		return errmsg_set(e, -ESTALE, "the journal in %s is clean, but the volume went on without it", v->cache_dir);
 	if (v->lease.status != LEASE_OK) {
 		lease_refusal(&v->lease, e);

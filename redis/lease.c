@@ -30,6 +30,7 @@ static const char acquire_lua[] =
 	"if f[1] ~= '' and f[3] ~= '1' and not mine and ARGV[6] ~= '1' then return answer('HELD', epoch, f[5], f[6], '0') end\n"
 	"local same = f[4] == ARGV[2]\n"
 	"if own and not same then return answer('OTHER', epoch, f[5], f[6], '0') end\n"
+	"if own and (tonumber(f[5]) or 0) > tonumber(ARGV[8]) then return answer('AHEAD', epoch, f[5], f[6], '0') end\n"
 	"local new = math.max(epoch, tonumber(ARGV[5])) + 1\n"
 	"redis.call('HSET', KEYS[1], 'epoch', string.format('%.0f', new), 'holder', ARGV[1], 'host', ARGV[3], 'dir', ARGV[4],\n"
 	"  'seen', ARGV[10], 'released', '0')\n"
@@ -187,7 +188,8 @@ int lease_acquire(struct rds_conn *c, const struct lease_want *w, struct lease_s
 	static const struct {
 		const char *name;
 		enum lease_status status;
-	} words[] = {{"OK", LEASE_OK}, {"HELD", LEASE_HELD}, {"OTHER", LEASE_OTHER_HISTORY}, {"GONE", LEASE_GONE}};
+	} words[] = {{"OK", LEASE_OK}, {"HELD", LEASE_HELD}, {"OTHER", LEASE_OTHER_HISTORY}, {"GONE", LEASE_GONE},
+		{"AHEAD", LEASE_AHEAD}};
 	struct redisReply *r = NULL;
 	struct call a = {0};
 	char text[64];
@@ -258,6 +260,12 @@ void lease_refusal(const struct lease_state *st, struct errmsg *e)
 		errmsg_set(e, -EKEYREVOKED,
 			"the volume's Redis database does not know this journal any more (it was reloaded or flushed): run jfs-recover "
 			"check, then rebase or export");
+		break;
+	case LEASE_AHEAD:
+		errmsg_set(e, -EKEYREVOKED,
+			"Redis is ahead of this journal, which is an old copy of the one that host %s used last (%s, in cache directory %s): "
+			"mount with that one, or with an empty cache directory",
+			st->host, when, st->dir);
 		break;
 	default:
 		errmsg_set(e, 0, "the lease is ours");

@@ -42,7 +42,7 @@ struct lease_want {
 	uint64_t min_epoch;   /* our durable epoch: the new one is higher */
 	bool takeover;
 	bool own_history;     /* our journal has applied windows or a backlog: `journal` must be ours, else it is refused */
-	uint64_t start_seq;   /* a new history begins here (our journal's committed sequence) */
+	uint64_t start_seq;   /* our journal's committed sequence: a new history begins here, an own one cannot be beyond */
 	char start_chain[RDS_CHAIN_LEN + 1]; /* and with this (random) */
 };
 
@@ -50,6 +50,7 @@ enum lease_status {
 	LEASE_OK = 0,
 	LEASE_HELD,	     /* somebody else's, not released; who, where, last seen */
 	LEASE_OTHER_HISTORY, /* our journal holds work, but the position belongs to another journal */
+	LEASE_AHEAD,	     /* the position lies beyond our journal's end: this is an old copy of it */
 	LEASE_GONE,	     /* our journal has a history, but the private key is not there: reloaded or flushed */
 };
 
@@ -59,7 +60,7 @@ struct lease_state {
 	bool new_history;	   /* the position was set to start_* */
 	uint64_t replaced_epoch;   /* what we replaced: for taking back a lease that Redis forgot */
 	char replaced_holder[128];
-	/* the other holder, when LEASE_HELD or LEASE_OTHER_HISTORY */
+	/* the other holder, unless LEASE_OK */
 	char host[256], dir[1024];
 	int64_t seen, backlog;
 };

@@ -548,6 +548,34 @@ def second_mount_of_a_volume(t):
 
 
 @test(timeout=120, needs=NEEDS)
+def history_50_copies_of_a_cache_directory(t):
+    """A copy is another holder: refused beside the original. One from before the original went on (a backup) neither shows
+    its old state nor writes any of it into Redis, and what it holds in excess is kept."""
+    v = grown(t)
+    m = Mount(t, v, "--writeback", "--upload-delay", "1h")
+    write(m.path("ok/early"))
+    fd = os.open(m.path("ok"), os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    t.run("cp", "-a", m.cache, t.path("copy"))
+    m.flush()
+    b = logged(t, v, "--writeback", name="b", cache=t.path("copy"))
+    refused(b, says=("held by", m.cache))
+    write(m.path("ok/late"))
+    os.unlink(m.path("ok/early"))
+    m.umount(flush=True)
+    before = v.check()
+    refused(b, says=("old copy", m.cache), folders=())
+    c = Mount(t, v, name="c")
+    assert sorted(os.listdir(c.path("ok"))) == ["file", "late"] and read(c.path("ok/late")) == BODY
+    c.umount(flush=True)
+    assert before.entries == v.check().entries
+    m.mount()
+    assert read(m.path("ok/late")) == BODY
+    m.umount(flush=True)
+
+
+@test(timeout=120, needs=NEEDS)
 def takeover_fences_the_old_mount(t):
     """P9. What the old mount had acknowledged stays in its journal; Redis belongs to the new one."""
     v = grown(t)

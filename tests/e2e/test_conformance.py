@@ -16,7 +16,7 @@ import keyspace  # noqa: E402
 from harness import *  # noqa: E402,F403
 
 NEEDS = ("root", "fuse", "jfs")
-TABLES = ("CONFORMANCE.md",)
+TABLES = ("CONFORMANCE.md", "HISTORIES.md")
 
 
 def write(path, data, mode="wb"):
@@ -431,7 +431,7 @@ def conformance_34_private_keys_pass_stock_tools(t):
 
 @test()
 def every_test_that_a_table_names_exists(t):
-    """CONFORMANCE.md and the table of histories name tests as `FILE: NAME, NAME`, a file below tests/."""
+    """CONFORMANCE.md and HISTORIES.md name tests as `FILE: NAME, NAME`, a file below tests/."""
     known = {}
 
     def tests_of(path):

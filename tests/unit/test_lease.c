@@ -48,6 +48,15 @@ static void acquire_and_refuse(void)
 	REQUIRE(lease_acquire(c, &a, &st, &e) == 0);
 	CHECK(st.status == LEASE_OK && !st.new_history && st.pos.epoch == 2);
 	CHECK_STR(st.pos.chain, a.start_chain);
+	/* an old copy of the journal (history 50): nothing is changed */
+	a.start_seq = 4;
+	REQUIRE(lease_acquire(c, &a, &st, &e) == 0);
+	CHECK(st.status == LEASE_AHEAD && st.pos.seq == 5);
+	lease_refusal(&st, &e);
+	CHECK(strstr(e.text, "old copy") && strstr(e.text, "/var/cache/x"));
+	REQUIRE(lease_read(c, &st, &released, &e) == 0);
+	CHECK(!released && st.pos.epoch == 2);
+	a.start_seq = 5;
 	/* another one is refused, and the message names the first */
 	REQUIRE(lease_acquire(c, &b, &st, &e) == 0);
 	CHECK(st.status == LEASE_HELD);
