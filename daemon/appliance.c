@@ -433,6 +433,16 @@ static void on_fenced(void *ctx, const char *why)
 		session_drop_caches(s);
 }
 
+static void on_renamed(void *ctx, uint64_t parent, const char *name, size_t n)
+{
+	struct appliance *a = ctx;
+
+	pthread_mutex_lock(&a->lock);
+	if (a->session && !a->closing)
+		session_entry_changed_soon(a->session, parent, name, n);
+	pthread_mutex_unlock(&a->lock);
+}
+
 static void on_applied(void *ctx, uint64_t seq)
 {
 	(void)seq;
@@ -456,7 +466,7 @@ static int connect_volume(struct appliance *a, struct errmsg *e)
 		.retention_ns = o->retention_ns, .keep_objects = o->max_deletes == 0, .storage = o->storage, .bucket = o->bucket, .buffer_bytes = o->buffer_size, .cache_bytes = o->cache_size,
 		.free_ratio = o->free_space_ratio, .max_uploads = (unsigned)o->max_uploads,
 		.io_retries = (unsigned)o->io_retries, .timeout_ms = (unsigned)(o->put_timeout_ns / 1000000),
-		.on_fenced = on_fenced, .on_gone = on_gone, .on_applied = on_applied, .ctx = a };
+		.on_fenced = on_fenced, .on_gone = on_gone, .on_applied = on_applied, .on_renamed = on_renamed, .ctx = a };
 
 	int r = volume_connect(&vc, &a->volume, e);
 

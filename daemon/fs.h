@@ -66,6 +66,20 @@ bool fs_has_ids(struct fs *fs);
 bool fs_is_orphan(struct fs *fs, uint64_t ino);
 uint64_t fs_ids_left(struct fs *fs);
 
+/* Redis has an entry of somebody else under a name that we made: it becomes ours, what we have there gets another name. */
+struct fs_conflict {
+	uint64_t parent;
+	char name[JFS_NAME_MAX + 1];
+	size_t name_len;
+	uint8_t type; /* theirs */
+	uint64_t ino;
+	uint64_t seq; /* for the new name: NAME.conflict-SEQ */
+	char kept[JFS_NAME_MAX + 1]; /* out: that name; */
+	size_t kept_len;	     /* 0: there was nothing of ours to keep any more */
+};
+/* 0 and the record that says so. -errno. Waits for room in the journal. Thread-safe. */
+int fs_conflict(struct fs *fs, struct fs_conflict *c, uint64_t *seq);
+
 /* What every operation that returns attributes fills. */
 struct fs_attr {
 	uint64_t ino;

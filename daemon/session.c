@@ -307,3 +307,33 @@ void session_entry_changed(struct session *s, uint64_t parent, const char *name,
 	if (rc < 0 && rc != -ENOENT)
 		log_warn("event=invalidate ino=%llu err=\"%s\"", (unsigned long long)parent, strerror(-rc));
 }
+
+struct entry_job {
+	struct worker_job job;
+	struct session *s;
+	uint64_t parent;
+	size_t n;
+	char name[];
+};
+
+static void entry_job_run(struct worker_job *job)
+{
+	struct entry_job *e = (struct entry_job *)job;
+
+	session_entry_changed(e->s, e->parent, e->name, e->n);
+	free(e);
+}
+
+void session_entry_changed_soon(struct session *s, uint64_t parent, const char *name, size_t n)
+{
+	struct entry_job *e = malloc(sizeof(*e) + n + 1);
+
+	if (!e) {
+		log_warn("event=invalidate ino=%llu err=\"out of memory\"", (unsigned long long)parent);
+		return;
+	}
+	*e = (struct entry_job){ .job.run = entry_job_run, .s = s, .parent = parent, .n = n };
+	memcpy(e->name, name, n);
+	e->name[n] = '\0';
+	worker_submit(s->net, &e->job);
+}

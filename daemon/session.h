@@ -55,5 +55,7 @@ void session_drop_caches(struct session *s);
  * what it has cached of it and of the directory. Not from a transport thread, nor with a lock held: it may wait for
  * requests in that directory. Best effort. */
 void session_entry_changed(struct session *s, uint64_t parent, const char *name, size_t n);
+/* The same by a worker: for who must not wait for the kernel. Any thread between session_open and session_stop. */
+void session_entry_changed_soon(struct session *s, uint64_t parent, const char *name, size_t n);
 
 #endif

@@ -39,6 +39,8 @@ struct volume_config {
 	/* Called from background threads; must not block. */
 	void (*on_fenced)(void *ctx, const char *why);	/* the journal is frozen already */
 	void (*on_gone)(void *ctx, const char *why);	/* the volume is not there any more: end the mount */
+	/* A name in this directory means another inode now. Replayer's thread: must not wait for the kernel. May be NULL */
+	void (*on_renamed)(void *ctx, uint64_t parent, const char *name, size_t n);
 	void (*on_applied)(void *ctx, uint64_t seq);	/* Redis has everything up to seq; may be NULL */
 	void *ctx;
 };

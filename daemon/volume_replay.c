@@ -197,6 +197,29 @@ static void ops_stopped(void *ctx)
 	pthread_mutex_unlock(&v->lock);
 }
 
+/* Only what both made is sorted out: where we replaced or removed something, whose it is now nobody can tell. */
+static int ops_conflict(void *ctx, const struct replayer_conflict *c, uint64_t *seq)
+{
+	struct volume *v = ctx;
+	struct fs_conflict f = {.parent = c->parent, .name_len = c->name_len, .type = c->type, .ino = c->ino, .seq = c->seq};
+	int rc;
+
+	if (!c->present || !c->made || !v->fs)
+		return -ENOTSUP;
+	memcpy(f.name, c->name, c->name_len);
+	rc = fs_conflict(v->fs, &f, seq);
+	if (rc)
+		return rc;
+	log_warn("event=conflict dir=%llu name=\"%.*s\" kept=\"%.*s\" hint=\"somebody else made this name too: theirs keeps it\"",
+		(unsigned long long)f.parent, (int)f.name_len, f.name, (int)f.kept_len, f.kept);
+	if (v->cfg.on_renamed) {
+		v->cfg.on_renamed(v->cfg.ctx, f.parent, f.name, f.name_len);
+		if (f.kept_len)
+			v->cfg.on_renamed(v->cfg.ctx, f.parent, f.kept, f.kept_len);
+	}
+	return 0;
+}
+
 struct mark_wait {
 	struct volume *v;
 	bool done, left; /* left: nobody waits any more */
@@ -261,7 +284,7 @@ int volume_replay_start(struct volume *v, struct errmsg *e)
 	const struct replayer_config rc_cfg = {.journal = v->journal, .url = &v->url, .epoch = v->lease.pos.epoch, .sid = v->sid,
 		.upload_delay_ms = upload_delay_ms(v), .eager = v->cfg.eager,
 		.retention_ms = v->cfg.retention_ns / 1000000,
-		.ops = {.upload = ops_upload, .delete_slice = v->cfg.keep_objects ? NULL : ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced,
+		.ops = {.upload = ops_upload, .delete_slice = v->cfg.keep_objects ? NULL : ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced, .on_conflict = ops_conflict,
 			.on_applied = ops_applied, .on_stopped = ops_stopped},
 		.ctx = v};
 	struct replayer *r = NULL;

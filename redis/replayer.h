@@ -35,6 +35,7 @@ struct replayer_conflict {
 	uint64_t parent, seq;	/* directory; the window's end */
 	char name[256];
 	size_t name_len;
+	bool made;		/* we believed that there was nothing: we made it */
 	bool present;		/* Redis has an entry there that is not what we believed: */
 	uint8_t type;
 	uint64_t ino;
@@ -48,7 +49,8 @@ struct replayer_ops {
 	int (*next_slice)(void *ctx, uint64_t *id); /* 0; -ENODATA: none now. May block on the journal, not on the network */
 	void (*on_fenced)(void *ctx, uint64_t epoch); /* another mount took over; the journal is frozen already */
 	/* Somebody else wrote into our subtree. Must commit an OP_REPAIR record that takes over what Redis has and keeps ours
-	 * under another name, and return 0 with its sequence; otherwise replay stops. NULL: it stops. */
+	 * under another name, and return 0 with its sequence, -ENOSPC to be asked again; otherwise replay stops. NULL: it
+	 * stops. */
 	int (*on_conflict)(void *ctx, const struct replayer_conflict *c, uint64_t *seq);
 	void (*on_applied)(void *ctx, uint64_t seq); /* after WM_APPLIED rose. May be NULL */
 	void (*on_stopped)(void *ctx); /* nothing moves any more in this life; replayer_status says why. May be NULL */

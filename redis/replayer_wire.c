@@ -314,11 +314,27 @@ int wire_up(struct replayer *r)
 
 /* --- answers --- */
 
+/* Did the window that was refused expect nothing under this name? */
+static bool entry_made(const struct replayer *r, const struct replayer_conflict *c)
+{
+	static const uint8_t nothing[9];
+	const struct window_plan *p = r->wins.n ? r->wins.v[0]->plan : NULL;
+
+	for (size_t i = 0; p && i < p->dentries.n; i++) {
+		const struct pl_dentry *d = &p->dentries.v[i];
+
+		if (d->parent == c->parent && d->name_len == c->name_len && memcmp(d->name, c->name, c->name_len) == 0)
+			return d->has_expect && memcmp(d->expect, nothing, sizeof(nothing)) == 0;
+	}
+	return false;
+}
+
 static void conflict(struct replayer *r, const struct script_answer *a)
 {
 	struct replayer_conflict c = { .seq = r->wins.n ? r->wins.v[0]->w.end : r->acked.seq };
 	uint64_t seq = 0;
 	char why[600];
+	int err;
 
 	snprintf(why, sizeof(why), "somebody else wrote to this volume: entry %.*s of %s is not what it was", (int)a->field_len,
 		(const char *)a->field, a->key);
@@ -333,8 +349,17 @@ static void conflict(struct replayer *r, const struct script_answer *a)
 		c.type = a->value[0];
 		c.ino = get_be64(a->value + 1);
 	}
+	c.made = entry_made(r, &c);
 	log_warn("what=conflict seq=%llu why=\"%s\"", (unsigned long long)c.seq, why);
-	if (!r->cfg.ops.on_conflict || r->cfg.ops.on_conflict(r->cfg.ctx, &c, &seq) != 0 || journal_wait(r->j, WM_DURABLE, seq) != 0) {
+	err = r->cfg.ops.on_conflict ? r->cfg.ops.on_conflict(r->cfg.ctx, &c, &seq) : -ENOTSUP;
+	if (!err)
+		err = durable_wait(r, seq);
+	FAULT_POINT("redis.conflict.after_repair");
+	if (err == -ENOSPC) {
+		wire_retry(r, why);
+		return;
+	}
+	if (err) {
 		wire_stop(r, why);
 		return;
 	}

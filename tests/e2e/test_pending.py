@@ -4,8 +4,10 @@ import contextlib
 import os
 import re
 import signal
+import struct
 import sys
 import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "lib")]
@@ -278,6 +280,98 @@ def another_bucket_for_this_mount(t):
     other.umount(flush=True)
     assert len([f for _, _, files in os.walk(moved) for f in files]) == 3  # with juicefs_uuid
     assert not objects(volume)
+
+
+def stock_makes(volume, name, kind=1):
+    """What a stock client writes when it makes an empty file or directory in the root."""
+    now = int(time.time())
+    mode = kind << 12 | (0o755 if kind == 2 else 0o644)
+    with volume.redis.client() as c:
+        ino = int(c("INCR", "nextinode"))
+        record = struct.pack(">BHIIqIqIqIIQIQ", 0, mode, 0, 0, now, 0, now, 0, now, 0, kind == 2 and 2 or 1, 4096 if kind == 2 else 0, 0, 1)
+        c("SET", f"i{ino}", record + b"\0")
+        c("HSET", "d1", name, struct.pack(">BQ", kind, ino))
+        c("INCRBY", "usedSpace", 4096)
+        c("INCR", "totalInodes")
+        c("HINCRBY", "dirUsedSpace", 1, 4096)
+        c("HINCRBY", "dirUsedInodes", 1, 1)
+        if kind == 2:
+            root = bytearray(c("GET", "i1"))
+            root[47:51] = struct.pack(">I", struct.unpack(">I", root[47:51])[0] + 1)
+            c("SET", "i1", bytes(root))
+            for h in ("dirDataLength", "dirUsedSpace", "dirUsedInodes"):
+                c("HSET", h, ino, 0)
+    return ino
+
+
+@test(timeout=120, needs=NEEDS)
+def h57_both_made_the_same_names(t):
+    """A client beside us makes files and a directory under names that we made and have not replayed: theirs keep the names,
+    ours are beside them, replay goes on; also over a kill between."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    long = "n" * 255
+    put(m, "f", b"ours")
+    put(m, long, b"long")
+    os.mkdir(m.path("d"))
+    put(m, "d/in", b"inside")
+    theirs = {name: stock_makes(volume, name, kind) for name, kind in (("f", 1), (long, 1), ("d", 2))}
+    put(m, "other", b"later")
+    m.flush()
+    kept = {}
+    for name in os.listdir(m.dir):
+        base = name.split(".conflict-")[0]
+        if base != name:
+            kept[base] = name
+    assert {k[0]: len(k) > 200 for k in kept} == {"f": False, "d": False, "n": True}, kept
+    for name, ino in theirs.items():
+        assert os.stat(m.path(name)).st_ino == ino, name
+    assert get(m, kept["f"]) == b"ours" and get(m, kept["d"] + "/in") == b"inside" and get(m, "f") == b""
+    put(m, "f", b"and it can be written")
+    os.rmdir(m.path("d"))
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    assert get(fresh, "f") == b"and it can be written" and get(fresh, kept["f"]) == b"ours"
+    assert sorted(os.listdir(fresh.dir)) == sorted([*kept.values(), "f", long, "other"])
+    fresh.umount()
+
+
+@test(timeout=120, needs=NEEDS)
+def h57_killed_after_the_repair(t):
+    """The repair is recorded, and then we are killed: the window that was refused is merged through it at the next mount."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", env={"JFS_FAULT": "redis.conflict.after_repair:1:kill"})
+    put(m, "f", b"ours")
+    put(m, "g", b"also")
+    ino = stock_makes(volume, "f")
+    with contextlib.suppress(CommandError):
+        m.flush()
+    m.wait_daemon()
+    t.run("umount", "-l", m.dir)
+    m.env = {}
+    m.mount()
+    m.flush()
+    kept, = (n for n in os.listdir(m.dir) if n.startswith("f.conflict-"))
+    assert os.stat(m.path("f")).st_ino == ino and get(m, kept) == b"ours" and get(m, "g") == b"also"
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=120, needs=NEEDS)
+def h57_what_only_they_can_know_stops_replay(t):
+    """We removed what they have replaced meanwhile: nothing is written, and the status says what it is about."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    put(m, "f", b"both know it")
+    m.flush()
+    os.unlink(m.path("f"))
+    stock_makes(volume, "f")
+    before = volume.keys()
+    fails(t, JFS, "flush", m.dir)
+    after = volume.keys()
+    assert {k for k in before if before[k] != after.get(k)} <= {"zjfs", "allSessions", "sessionInfos"}
+    assert "somebody else" in t.run(JFS, "status", m.dir)
 
 
 if __name__ == "__main__":
