@@ -126,6 +126,8 @@ def conformance_07_08_counters_are_exact_after_every_batch(t):
         with v.redis.client() as c:
             for h in keyspace.STAT_HASHES:
                 c("HDEL", h, os.stat(m.path("d/e")).st_ino)
+        write(m.path("d/e/f1"), b"counted anew")
+        m.flush()
         paths = [m.path(d, f"f{i}") for d in folders for i in range(4)]
         for _ in range(12):
             for _ in range(15):
