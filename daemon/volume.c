@@ -19,6 +19,7 @@
 #include "redis/server.h"
 #include "redis/session.h"
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/log.h"
 
 /* --- connecting --- */
@@ -360,6 +361,7 @@ void volume_detach(struct volume *v)
 			rc = rds_session_end(v->conn, v->sid, &e);
 		if (rc == -EBUSY)
 			rc = 0;
+		FAULT_POINT("lease.release.before");
 		if (!rc)
 			rc = lease_release(v->conn, v->lease.pos.epoch, left == 0, left, &e);
 		if (rc)

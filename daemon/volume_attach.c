@@ -18,6 +18,7 @@
 #include "redis/keys.h"
 #include "redis/session.h"
 #include "util/clock.h"
+#include "util/fault.h"
 #include "util/log.h"
 
 /* --- what the journal remembers --- */
@@ -165,7 +166,9 @@ static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, 
 	rc = fill_nonce(w.start_chain, e);
 	if (rc)
 		return rc;
+	FAULT_POINT("lease.acquire.before");
 	rc = lease_acquire(v->conn, &w, &v->lease, e);
+	FAULT_POINT("lease.acquire.after");
 	if (rc)
 		return rc;
 	if ((v->lease.status == LEASE_OTHER_HISTORY || v->lease.status == LEASE_AHEAD) &&

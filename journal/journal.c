@@ -264,7 +264,9 @@ static int write_clean(struct journal *j)
 	s.inodes = j->inodes;
 	s.next_segment = staging_next(j->staging);
 	FAULT_POINT("journal.close.before_clean");
-	return base_write(j, NULL, &s, &more);
+	int err = base_write(j, NULL, &s, &more);
+	FAULT_POINT("journal.close.after_clean");
+	return err;
 }
 
 static void hot_logs_remove(struct journal *j)
@@ -441,6 +443,27 @@ static int commit_check(struct journal *j)
 	return hot_fits(&j->cur->hot, j->rec.buf.len) ? 0 : no_room(j);
 }
 
+/* Fault points of their own for the records that nobody outside waits for: the steps of replay, upload and attaching. */
+static void internal_point(const struct journal *j, bool after)
+{
+	static const struct {
+		enum rec_op op;
+		const char *name[2];
+	} points[] = {
+		{OP_LOAD, {FAULT_NAME("journal.commit.load.before"), FAULT_NAME("journal.commit.load.after")}},
+		{OP_WINDOW, {FAULT_NAME("journal.commit.window.before"), FAULT_NAME("journal.commit.window.after")}},
+		{OP_UPLOADED, {FAULT_NAME("journal.commit.uploaded.before"), FAULT_NAME("journal.commit.uploaded.after")}},
+		{OP_APPLIED, {FAULT_NAME("journal.commit.applied.before"), FAULT_NAME("journal.commit.applied.after")}},
+		{OP_REAP, {FAULT_NAME("journal.commit.reap.before"), FAULT_NAME("journal.commit.reap.after")}},
+		{OP_TRIM, {FAULT_NAME("journal.commit.trim.before"), FAULT_NAME("journal.commit.trim.after")}},
+		{OP_META, {FAULT_NAME("journal.commit.meta.before"), FAULT_NAME("journal.commit.meta.after")}},
+	};
+
+	for (size_t i = 0; fault_active && i < sizeof(points) / sizeof(points[0]); i++)
+		if (points[i].op == j->rec_op)
+			fault_hit(points[i].name[after]);
+}
+
 int journal_commit(struct journal *j, uint64_t *seq)
 {
 	struct generation *g = j->cur;
@@ -451,6 +474,7 @@ int journal_commit(struct journal *j, uint64_t *seq)
 	if (err)
 		return err;
 	FAULT_POINT("journal.commit.before");
+	internal_point(j, false);
 	err = hot_put(&g->hot, g->g, s, j->rec.buf.data, j->rec.buf.len);
 	if (!err)
 		err = rec_apply_trusted(j->rec.buf.data, j->rec.buf.len, g->ov, &sum);
@@ -459,6 +483,7 @@ int journal_commit(struct journal *j, uint64_t *seq)
 		return -EIO;
 	}
 	FAULT_POINT("journal.commit.after");
+	internal_point(j, true);
 	if (g->ops++ == 0) {
 		g->first = s;
 		g->born_ms = clock_mono_ms();

@@ -167,6 +167,7 @@ static int finish_generation(struct recovery *r)
 		err = base_write(j, g, &s, &more);
 		if (err == -ENOSPC && cachedir_reserve_give(&j->dir))
 			err = base_write(j, g, &s, &more);
+		FAULT_POINT("recovery.after_base");
 		if (err)
 			return err;
 		j->state = s;

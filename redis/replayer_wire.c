@@ -493,6 +493,7 @@ static int win_send(struct replayer *r, struct win *win)
 	script_args_fini(&a);
 	if (!err)
 		err = rds_flush(r->conn, &e);
+	FAULT_POINT("redis.replay.after_script");
 	if (!err) {
 		win->sent = true;
 		r->pending++;

@@ -14,6 +14,8 @@ extern bool fault_active;
 void fault_init(void);
 int fault_hit(const char *name);
 
+/* Marks a name that is chosen at run time, so that whoever lists the points finds it in the source. */
+#define FAULT_NAME(name) name
 #define FAULT_POINT(name)                                                                                             \
 	do {                                                                                                          \
 		if (__builtin_expect(fault_active, 0))                                                                \
