@@ -39,7 +39,8 @@ room_obj = $(patsubst %.c,$(BUILD)/%.o,$(call room_src,$(1)))
 ARCHIVES := $(foreach r,$(LINK),$(BUILD)/lib$(r).a)
 
 PROGRAMS   := $(BUILD)/jfs $(if $(wildcard recovery/recover_main.c),$(BUILD)/jfs-recover) $(BUILD)/mount.fuse.jfs
-FAULT_BINS := $(patsubst fault-injection/%.c,$(BUILD)/fault-injection/%,$(wildcard fault-injection/*.c))
+SEAM       := $(BUILD)/fault-injection/libseam.so
+FAULT_BINS := $(patsubst fault-injection/%.c,$(BUILD)/fault-injection/%,$(filter-out %/seam.c,$(wildcard fault-injection/*.c))) $(SEAM)
 BENCH_BINS := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/*.c))
 E2E_BINS   := $(patsubst tests/e2e/%.c,$(BUILD)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 UNIT_BINS  := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
@@ -76,6 +77,10 @@ $(BUILD)/jfs-recover: $(BUILD)/recovery/recover_main.o $(ARCHIVES)
 	$(link_program)
 $(BUILD)/mount.fuse.jfs: $(BUILD)/jfs
 	ln -sf jfs $@
+$(SEAM): fault-injection/seam.c
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(CFLAGS) $(JFS_CFLAGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/fault-injection/%: $(BUILD)/fault-injection/%.o $(ARCHIVES)
 	$(link_program)
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
