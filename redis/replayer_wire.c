@@ -604,6 +604,7 @@ static int list_store(struct replayer *r, const struct pl_chunk_ref *ref, const 
 int wire_lists(struct replayer *r, const struct pl_chunk_ref *refs, size_t n)
 {
 	struct errmsg e = { "" };
+	char key[RDS_KEY_MAX] = "";
 	int err = 0;
 
 	/* Scripts on their way first: what is loaded must be what the position says. */
@@ -618,14 +619,13 @@ int wire_lists(struct replayer *r, const struct pl_chunk_ref *refs, size_t n)
 		return -EAGAIN;
 	err = 0;
 	for (size_t i = 0; i < n && !err; i++) {
-		char key[RDS_KEY_MAX];
-
 		rds_key_chunk(key, NULL, refs[i].ino, refs[i].chunk);
 		err = rds_append(r->conn, "LRANGE %s 0 -1", key);
 	}
 	for (size_t i = 0; i < n && !err; i++) {
 		struct redisReply *reply = NULL;
 
+		rds_key_chunk(key, NULL, refs[i].ino, refs[i].chunk);
 		err = rds_read(r->conn, &reply, &e);
 		if (!err)
 			err = list_store(r, &refs[i], reply);
@@ -634,10 +634,12 @@ int wire_lists(struct replayer *r, const struct pl_chunk_ref *refs, size_t n)
 	if (!err)
 		return 0;
 	rds_disconnect(r->conn); /* answers may be left */
-	if (err == -EUCLEAN)
-		wire_stop(r, "a chunk list in Redis is malformed; see jfs-recover check");
-	else
+	if (err == -EUCLEAN) {
+		errmsg_set(&e, err, "Redis key %s is not what it should be: no list of slices; see jfs-recover check", key);
+		wire_stop(r, e.text);
+	} else {
 		wire_retry(r, e.text[0] ? e.text : "lists cannot be loaded");
+	}
 	return -EAGAIN;
 }
 

@@ -324,31 +324,58 @@ def values_that_a_running_mount_meets(t):
         shutil.rmtree(m.cache)
 
 
-@test(timeout=90, needs=NEEDS)
+def values_that_replay_can_meet(v):
+    """[key, command that spoils it, change whose replay needs it]. The change must not need to load it."""
+    ok, d, f, h = (v.inos[n] for n in ("ok", "d", "d/f", "d/h1"))
+
+    def new(m):
+        write(m.path("ok/late"))
+
+    def overwrite(m):
+        with open(m.path("d/f"), "r+b") as out:
+            out.write(b"over")
+
+    def cut(m):
+        os.truncate(m.path("d/f"), 0)
+
+    def unlink(m):
+        os.unlink(m.path("d/h2"))
+    return [(f"d{ok}", ("SET", "x"), new), (f"i{ok}", ("RPUSH", "x"), new), ("usedSpace", ("SET", "12x"), new),
+            ("dirUsedSpace", ("HSET", ok, "12x"), new), ("sliceRef", ("RPUSH", "x"), cut),
+            (f"c{f}_0", ("SET", "x"), overwrite), (f"p{h}", ("HSET", d, "2x"), unlink), (f"i{f}", ("SET", "short"), overwrite)]
+
+
+@test(timeout=180, needs=NEEDS)
 def values_that_replay_meets(t):
-    """Wrong types under a running mount stop replay with a line that names the key; nothing is lost: once the key is
-    well again, everything arrives."""
+    """Foreign bytes and wrong types under a running mount stop replay with a line that names the key, and the value stays
+    as it is; nothing is lost: once the key is well again, everything arrives."""
     v = grown(t)
-    m = logged(t, v, "--writeback", "--heartbeat", "1s")
-    m.mount()
-    key = f"d{v.inos['ok']}"
-    good = v.good[key]["hash"]
-    os.listdir(m.path("ok"))
-    with v.redis.client() as c:
-        c("DEL", key)
-        c("SET", key, "x")
-    write(m.path("ok/late"))
-    expect_log(m, key)
-    assert read(m.path("ok/late")) == BODY and read(m.path("d/f")) == BODY
-    with v.redis.client() as c:
-        assert c("GET", key) == b"x"
-        c("DEL", key)
-        for name, value in good.items():
-            c("HSET", key, keyspace.name_bytes(name), bytes.fromhex(value))
-    m.umount(flush=False)
-    m.mount()
-    m.umount(flush=True)
-    assert b"late" in v.check().entries[v.inos["ok"]]
+    for key, (verb, *words), change in values_that_replay_can_meet(v):
+        restore(v)
+        m = logged(t, v, "--writeback", "--heartbeat", "1s")
+        m.mount()
+        assert read(m.path("d/f")) == BODY and os.listdir(m.path("ok")) == ["file"]
+        with v.redis.client() as c:
+            if verb != "HSET":
+                c("DEL", key)
+            c(verb, key, *words)
+        spoilt = v.keys()[key]
+        change(m)
+        expect_log(m, key)
+        t.note(key, [line for line in log_of(m).splitlines() if key in line][0])
+        assert v.keys()[key] == spoilt, key
+        assert read(m.path("ok/file")) == BODY
+        with v.redis.client() as c:
+            c("DEL", key)
+            keyspace.load_keys(c, {key: v.good[key]} if key in v.good else {})
+        m.umount(flush=False)
+        m.mount()
+        os.listdir(m.path("ok"))
+        m.umount(flush=True)
+        entries = v.check().entries
+        assert (b"late" in entries[v.inos["ok"]]) == (change.__name__ == "new"), key
+        assert (b"h2" in entries[v.inos["d"]]) == (change.__name__ != "unlink"), key
+        shutil.rmtree(m.cache)
 
 
 # objects

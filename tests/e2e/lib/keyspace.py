@@ -108,6 +108,11 @@ def load_db(client, keys, bucket=None):
         raise ValueError("the database is not empty")
     if bucket is not None:
         keys = with_setting(keys, Bucket=bucket)
+    load_keys(client, keys)
+
+
+def load_keys(client, keys):
+    """Loads keys that are not there yet, beside others."""
     client.pipeline(load_commands(keys))
 
 
