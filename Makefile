@@ -4,6 +4,7 @@
 #   make                 build/jfs, build/jfs-recover, build/mount.fuse.jfs
 #   make unit            build and run the unit tests
 #   make test            everything (what ./tests/run calls)
+#   make faults          ten minutes of crashes; faults-long: until Ctrl-C
 #   make bench           the benchmark table
 #   make install         DESTDIR= PREFIX=/usr/local
 # Variables: BUILD=dir, SAN=address|undefined|thread (comma separated), CFLAGS, WERROR=1
@@ -46,7 +47,7 @@ E2E_BINS   := $(patsubst tests/e2e/%.c,$(BUILD)/tests/e2e/%,$(wildcard tests/e2e
 UNIT_BINS  := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_BINS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all unit unit-bins test bench quickstart install clean tools
+.PHONY: all unit unit-bins test faults faults-long bench quickstart install clean tools
 .SECONDARY:
 all: $(PROGRAMS)
 tools: $(FAULT_BINS) $(BENCH_BINS) $(E2E_BINS)
@@ -98,6 +99,12 @@ unit: $(UNIT_BINS)
 
 test:
 	python3 tests/e2e/lib/runall.py
+# Crashes: ten minutes of them, or until Ctrl-C; with FAULTS_RESULTS a run goes on where the last one stopped.
+FAULTS_RESULTS ?= $(BUILD)/faults.jsonl
+faults: all tools
+	JFS_BUILD=$(abspath $(BUILD)) fault-injection/campaign --seconds 600 --results $(FAULTS_RESULTS)
+faults-long: all tools
+	JFS_BUILD=$(abspath $(BUILD)) fault-injection/campaign --results $(FAULTS_RESULTS)
 bench: all tools
 	JFS_BUILD=$(abspath $(BUILD)) tests/bench/run
 quickstart: all

@@ -1,0 +1,136 @@
+"""The parts of which all crash campaigns are made: test_faults.py runs each once, fault-injection/campaign for hours.
+
+Each part takes a Test and a seed and returns what it did, {"kills", "recovery_kills", "cuts", "operations", ...}. A
+violation is made short (shrink.py), written to $JFS_FAULTS_OUT, and raised."""
+import functools
+import os
+import random
+
+from crashes import SEAM, CutRun, Victim, Violation, apart, fault_points
+from servers import RedisServer
+from shrink import Replay, minimize, save
+from volume import Volume
+
+# Met only in lives that these parts do not lead: a full disk, damage, unsafe_batch, 64 MiB of dead data.
+ELSEWHERE = ("recovery.setaside", "redis.replay.before_pipeline", "redis.replay.after_pipeline", "staging.reclaim.before",
+             "staging.reclaim.after")
+RECOVERY = ("recovery.step", "recovery.before_base", "recovery.after_base", "recovery.before_empty", "staging.verify",
+            "hot.reset.before", "hot.reset.after", "journal.flush.before_commit", "journal.commit.meta.before",
+            "journal.commit.meta.after", "lease.acquire.before", "lease.acquire.after", "hot.allocate")
+CALLS = ("write", "sync", "read", "make", "name", "space")
+
+
+def victim(t, seed, *options, **more):
+    redis = RedisServer(t)
+    t.defer(redis.kill)
+    return Victim(t, Volume(t, redis).format("--trash-days", "0"), seed, *options, **more)
+
+
+def shortened(t, seed, spec, violation, seconds=120):
+    """Raises the violation again, with the shortest program that was found."""
+    folder = os.environ.get("JFS_FAULTS_OUT") or t.log_dir
+    path = os.path.join(folder, f"violation-{str(seed).replace('/', '-')}.py")
+    replay = Replay(t, spec)
+    if replay.fails(violation.program):
+        short = minimize(violation.program, replay.fails, seconds)
+        text = f"{len(short)} of {len(violation.program)} operations are enough:\n  " + "\n  ".join(map(repr, short[:40]))
+    else:
+        short, text = violation.program, "one operation after the other does not show it; the whole program is kept"
+    save(path, spec, short)
+    raise Violation(f"seed {seed}: {violation}\n{text}\nwritten to {path}", short) from violation
+
+
+def totals_of(v):
+    return {"kills": v.kills, "recovery_kills": v.recovery_kills, "missed": v.missed,
+            "operations": v.workers.operations()}
+
+
+def kills(t, seed, rounds, *options):
+    """`rounds(victim, rng)` does the work; then everything is drained and compared."""
+    with apart(t, "kills") as sub:
+        try:
+            v = victim(sub, seed, *options)
+            rounds(v, random.Random(seed))
+            v.finish()
+            return totals_of(v)
+        except Violation as e:
+            violation = e
+    return shortened(t, seed, {"kind": "kill", "options": list(options)}, violation)
+
+
+def random_kills(t, seed, n=8):
+    def rounds(v, rng):
+        for _ in range(n):
+            v.round(after=rng.uniform(0.02, 0.5), count=10 ** 6)
+    return kills(t, seed, rounds)
+
+
+def kill_points(t, seed):
+    """Every named point once, at its first passage or a later one."""
+    met = set()
+
+    def rounds(v, rng):
+        points = [p for p in fault_points() if p not in ELSEWHERE]
+        rng.shuffle(points)
+        for point in points:
+            before = v.missed
+            for hit in sorted({rng.choice((1, 1, 2, 3, 10, 50)), 1}, reverse=True):
+                v.round({"JFS_FAULT": f"{point}:{hit}:kill"}, count=25)
+                if v.missed == before:
+                    met.add(point)
+                    break
+                before = v.missed
+    totals = kills(t, seed, rounds)
+    missed = sorted(set(fault_points()) - set(ELSEWHERE) - met)
+    return dict(totals, points=len(met), never_met=missed)
+
+
+def kill_calls(t, seed, n=12):
+    """In front of or behind the Nth call of the C library: on the cache directory's files, or on anything."""
+    def rounds(v, rng):
+        for _ in range(n):
+            kind = rng.choice(("any", "any", *CALLS))
+            env = {"LD_PRELOAD": SEAM, "JFS_SEAM": f"{kind}:{int(2 ** rng.uniform(0, 9))}:{rng.choice(('kill', 'killafter'))}"}
+            if rng.random() < 0.7:
+                env["JFS_SEAM_DIR"] = v.m.cache
+            v.round(env, count=30)
+    return kills(t, seed, rounds)
+
+
+def kill_recovery(t, seed, n=6):
+    """A life that ends right behind its last answer, then recoveries that are killed, by a mount or by jfs-recover."""
+    def rounds(v, rng):
+        for k in range(n):
+            interrupted = [{"JFS_FAULT": f"{rng.choice(RECOVERY)}:{rng.choice((1, 1, 2, 5))}:kill"} for _ in range(4)]
+            if rng.random() < 0.5:
+                interrupted.append({"LD_PRELOAD": SEAM, "JFS_SEAM": f"any:{int(2 ** rng.uniform(0, 8))}:kill",
+                                    "JFS_SEAM_DIR": v.m.cache})
+            v.round(count=40, drain=False, interrupted=interrupted, tool=k % 2 == 1)
+    return kills(t, seed, rounds, "--sync-interval=3s")
+
+
+def power_cuts(t, seed, kind, fs, cuts=12, count=150):
+    rng = random.Random(seed)
+    with apart(t, "cuts") as sub:
+        try:
+            run = CutRun(sub, fs, seed, kind)
+            run.work(count // 2)
+            if rng.random() < 0.5:
+                run.kill_and_go_on()
+            run.work(count // 2)
+            run.stop()
+            run.cuts(cuts, rng)
+        except Violation as e:
+            violation = e
+        else:
+            assert kind != "offline" or cuts < 10 or len({tuple(x) for x in run.lengths}) > 1, \
+                "all cuts found the same state: nothing was cut"
+            return {"cuts": run.done, "runs": 1, "operations": run.workers.operations()}
+    spec = {"kind": kind, "fs": fs, "cuts": [random.Random(f"{seed}/{n}").getrandbits(32) for n in range(6)]}
+    return shortened(t, seed, spec, violation)
+
+
+PARTS = [("random_kills", random_kills), ("kill_points", kill_points), ("kill_calls", kill_calls),
+         ("kill_recovery", kill_recovery)]
+PARTS += [(f"cuts_{kind}_{fs}", functools.partial(power_cuts, kind=kind, fs=fs))
+          for kind in ("offline", "online", "device") for fs in ("ext4", "xfs")]

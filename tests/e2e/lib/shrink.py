@@ -1,0 +1,103 @@
+"""Makes a failing sequence short, and runs it again: delta debugging over [(thread, operation)] (crashes.py).
+
+A violation was found with several threads and at some instant; the program is run again one operation after the other,
+with the crashes where they were. Often that is enough to meet the violation again; then what does not matter is left out,
+and the rest is printed and written to a file that `fault-injection/replay` takes. If it is not enough, that is said, and the
+whole program is kept."""
+import ast
+import os
+import time
+
+from crashes import CRASH, CutRun, Victim, Violation, Workers
+from servers import RedisServer
+from volume import Volume
+
+
+def minimize(items, fails, seconds=120):
+    """A short sub-sequence for which fails() is true, as it is for all of them: ever smaller pieces are left out (ddmin).
+    Ends early when the time is up."""
+    end, n = time.monotonic() + seconds, 2
+    items = list(items)
+    while len(items) > 1 and time.monotonic() < end:
+        size = max(1, len(items) // n)
+        for start in range(0, len(items), size):
+            rest = items[:start] + items[start + size:]
+            if rest and fails(rest):
+                items, n = rest, max(n - 1, 2)
+                break
+            if time.monotonic() >= end:
+                break
+        else:
+            if size == 1:
+                break
+            n = min(n * 2, len(items))
+    return items
+
+
+class Replay:
+    """Runs programs on a fresh volume each, one operation after the other. `spec`: {"kind": "kill"} or {"kind": "offline",
+    "online" or "device", "fs": ..., "cuts": [seeds]}; "options" for the mount."""
+
+    def __init__(self, t, spec):
+        self.t, self.spec, self.runs = t, spec, 0
+        self.found = None
+
+    def fails(self, program):
+        """True if this program, too, ends in a violation."""
+        self.runs += 1
+        try:
+            if self.spec["kind"] == "kill":
+                self.kill(program)
+            else:
+                self.cut(program)
+        except Violation as e:
+            self.found = e
+            return True
+        return False
+
+    def kill(self, program):
+        volume = Volume(self.t, RedisServer(self.t, name=f"redis-r{self.runs}"), name=f"r{self.runs}")
+        volume.format("--trash-days", "0")
+        v = Victim(self.t, volume, "replay", *self.spec.get("options", ()), threads=self.spec.get("threads", 3))
+        try:
+            for thread, op in program:
+                if op == CRASH:
+                    v.round_of(None)
+                else:
+                    run_one(v.workers, v.work, thread, op)
+            v.end_daemon(9)
+            v.recover()
+            v.finish()
+        finally:
+            v.end()
+            volume.redis.kill()
+
+    def cut(self, program):
+        with self.t.apart():
+            run = CutRun(self.t, self.spec["fs"], "replay", self.spec["kind"], self.spec.get("threads", 3))
+            for thread, op in program:
+                if op == CRASH:
+                    run.kill_and_go_on()
+                else:
+                    run_one(run.workers, run.work_dir, thread, op)
+                    run.marked(thread)
+            run.stop()
+            for seed in self.spec["cuts"]:
+                run.cut(seed)
+
+
+def run_one(workers, work, thread, op):
+    workers.histories[thread].program = [op]
+    workers.run_thread(work, thread, 1)
+
+
+def save(path, spec, program):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(f"# python3 fault-injection/replay {os.path.basename(path)}\n{spec!r}\n")
+        f.writelines(f"{step!r}\n" for step in program)
+
+
+def load(path):
+    with open(path, encoding="utf-8") as f:
+        lines = [ast.literal_eval(line) for line in f if not line.startswith("#")]
+    return lines[0], lines[1:]

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""The model checker: random work of several threads, a crash somewhere, and what is found afterwards against the model.
+
+JFS_FAULTS=N does N times as much (default 1). A violation is made short and written to JFS_FAULTS_OUT (default: the test's
+log folder) for fault-injection/replay."""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "lib"), os.path.join(HERE, "..", "..", "fault-injection")]
+from harness import *  # noqa: E402,F403
+import parts  # noqa: E402
+from crashes import fit  # noqa: E402
+from model import EXCHANGE, History, Mismatch, Model, Real  # noqa: E402
+from shrink import minimize  # noqa: E402
+
+NEEDS = ("root", "fuse", "jfs", "tools")
+TIMES = int(os.environ.get("JFS_FAULTS", "1"))
+
+
+def run(t, part, times=1):
+    for n in range(times * TIMES):
+        totals = part(t, f"{t.seed}/{n}")
+        t.note(n, totals)
+    return totals
+
+
+@test()
+def a_long_program_becomes_a_short_one(t):
+    """Of 400 random operations on a file system that forgets an attribute in an exchange, those that show it are left."""
+    class Forgetful(Model):
+        def op_rename(self, old, new, flags):
+            super().op_rename(old, new, flags)
+            if flags & EXCHANGE:
+                self.find(new).xattrs.clear()
+
+    def fails(program):
+        good, bad = Model(), Forgetful()
+        for op in program:
+            good.apply(op)
+            bad.apply(op)
+        return good.tree() != bad.tree()
+    for n in range(20):
+        history = History(f"{t.seed}/{n}")
+        history.real = Real(t.folder("d"))
+        history.run(history.real.directory, 400)
+        if fails(history.ops):
+            short = minimize(history.ops, fails)
+            assert len(short) <= 8 and any(op[0] == "rename" for op in short), short
+            assert not any(fails(short[:i] + short[i + 1:]) for i in range(len(short))), "there is more to leave out"
+            return
+    raise AssertionError("no program shows it")
+
+
+@test()
+def prefixes_of_threads_must_fit(t):
+    """Thread 1 was answered before thread 0 asked for what survived: it must have survived, too."""
+    times = [[(10, 20), (50, 60)], [(15, 30), (55, 58)]]
+    fit(times, [[2], [1]])
+    fit(times, [[1, 2], [0]])
+    try:
+        fit(times, [[2], [0]])
+    except Mismatch:
+        return
+    raise AssertionError("a mix passed for a prefix")
+
+
+@test(timeout=120, needs=NEEDS)
+def p1_kill_at_random_instants(t):
+    run(t, parts.random_kills)
+
+
+@test(timeout=300, needs=NEEDS)
+def p1_kill_at_every_fault_point(t):
+    run(t, parts.kill_points)
+
+
+@test(timeout=120, needs=NEEDS)
+def p1_kill_at_the_nth_call(t):
+    run(t, parts.kill_calls)
+
+
+@test(timeout=120, needs=NEEDS)
+def p1_kill_recovery_again_and_again(t):
+    run(t, parts.kill_recovery)
+
+
+for _kind in ("offline", "online", "device"):
+    for _fs in ("ext4", "xfs"):
+        add(f"p2_p3_p4_power_cut_{_kind}_{_fs}", lambda t, kind=_kind, fs=_fs: run(
+            t, lambda t, seed: parts.power_cuts(t, seed, kind, fs)), timeout=120, needs=NEEDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
