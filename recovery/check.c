@@ -68,7 +68,8 @@ static void advise(const struct recover_options *o, struct report *r)
 	const char *url = o->meta_url ? "" : " META-URL";
 
 	if (r->broken.n && r->position && strcmp(r->position, "same") != 0 && strcmp(r->position, "earlier") != 0)
-		snprintf(r->advice, sizeof(r->advice), "keep %s as it is: this journal cannot be replayed into that Redis", r->cache);
+		snprintf(r->advice, sizeof(r->advice), "this journal cannot be replayed into that Redis; save what is only here: "
+			"jfs-recover export --apply --cache-dir %.900s TARGET", r->cache);
 	else if (r->broken.n && r->staged_bad)
 		snprintf(r->advice, sizeof(r->advice), "copy %s before anything else; the files named above have lost bytes, all others "
 			"can be replayed", r->cache);
@@ -139,6 +140,11 @@ static int cannot_read(struct report *r, int err, const char *text)
 
 int recover_look(const struct recover_options *o, const char *cache, struct report *r)
 {
+	return recover_look_then(o, cache, r, NULL, NULL);
+}
+
+int recover_look_then(const struct recover_options *o, const char *cache, struct report *r, recover_then *then, void *arg)
+{
 	const struct journal_config jc = {.cache_dir = cache, .hot_dir = o->hot_dir, .allow_any_fs = true};
 	struct errmsg e = {""};
 	struct journal *j = NULL;
@@ -160,6 +166,11 @@ int recover_look(const struct recover_options *o, const char *cache, struct repo
 		errmsg_set(&e, rc, "%s: %s", cache, strerror(-rc));
 	else
 		rc = look(o, &s, r, &e);
+	if (!rc && then && (rc = then(arg, &s, r, &e)) != 0) {
+		scan_fini(&s);
+		journal_close(j);
+		return recover_cannot(e.text);
+	}
 	scan_fini(&s);
 	journal_close(j);
 	if (rc)

@@ -30,11 +30,12 @@ static const struct opt table[] = {
 };
 
 static const struct options_spec spec = {
-	.usage = "jfs-recover COMMAND [--apply] --cache-dir=DIR [META-URL]",
+	.usage = "jfs-recover COMMAND [--apply] --cache-dir=DIR [META-URL]\n       jfs-recover export [--apply] --cache-dir=DIR TARGET",
 	.summary = "Looks after the journal of a volume that is not mounted.\n\n"
 		   "commands:\n"
 		   "  check      verify the journal and list by path what is only here\n"
-		   "  replay     bring the volume up to date without mounting (with --apply)\n\n"
+		   "  replay     bring the volume up to date without mounting (with --apply)\n"
+		   "  export     write the files that are only here below TARGET, without Redis and the object store (with --apply)\n\n"
 		   "exit status: 0 clean, 1 repaired, 2 work is only here, 4 something is broken, 8 cannot run, 16 usage",
 	.opts = table,
 	.args_min = 0,
@@ -44,15 +45,16 @@ static const struct options_spec spec = {
 static const struct command {
 	const char *name;
 	int (*fn)(const struct recover_options *o, const char *cache);
-	bool needs_url;
+	bool needs_url, needs_dir;
 } commands[] = {
-	{"check", recover_check, false},
-	{"replay", recover_replay, true},
-	{NULL, NULL, false},
+	{"check", recover_check, false, false},
+	{"replay", recover_replay, true, false},
+	{"export", recover_export, false, true},
+	{NULL, NULL, false, false},
 };
 
 /* Of the design, not of this release. */
-static const char *const later[] = {"export", "rebase", "discard", NULL};
+static const char *const later[] = {"rebase", "discard", NULL};
 
 static int usage(const char *text)
 {
@@ -88,6 +90,8 @@ static int run(const struct command *c, const struct recover_options *o)
 		return usage("--cache-dir is missing");
 	if (c->needs_url && o->apply && !o->meta_url)
 		return usage("META-URL is missing");
+	if (c->needs_dir && o->apply && !o->dir)
+		return usage("the directory to export to is missing");
 	rc = cache_find(o->cache_dir, o->uuid, &cache, &e);
 	if (rc == -EINVAL)
 		return usage(e.text);
@@ -127,7 +131,7 @@ int main(int argc, char **argv)
 	} else if (res.help) {
 		options_help(&spec);
 	} else {
-		o.meta_url = res.arg_count ? res.args[0] : NULL;
+		*(c->needs_dir ? &o.dir : &o.meta_url) = res.arg_count ? res.args[0] : NULL;
 		if (o.debug)
 			log_set_level(LOG_LVL_DEBUG);
 		status = run(c, &o);

@@ -226,11 +226,11 @@ static int position_check(struct replayer *r, const struct rds_position *pos)
 	if (k && pos->seq > r->acked.seq && (err = adopt_recorded(r, k)) != -ENOENT)
 		return err;
 	if (pos->seq < r->trim && pos->seq < r->acked.seq) {
-		wire_stop(r, "Redis forgot more than is kept here (restored from a backup?): see jfs-recover rebase");
+		wire_stop(r, "Redis forgot more than is kept here (restored from a backup?): see jfs-recover export");
 		return -EUCLEAN;
 	}
 	if (k && known_last(r, k->end) != k) {
-		wire_stop(r, "Redis fell back to a composition of a window that was replaced since: see jfs-recover rebase");
+		wire_stop(r, "Redis fell back to a composition of a window that was replaced since: see jfs-recover export");
 		return -EUCLEAN;
 	}
 	if ((k && pos->seq < r->acked.seq) || pos_is(pos, r->history.seq, r->history.chain))
@@ -239,7 +239,7 @@ static int position_check(struct replayer *r, const struct rds_position *pos)
 		wire_stop(r, "Redis is ahead of this journal: it is an old copy. Use the newer one, or see jfs-recover export");
 	else
 		wire_stop(r, "Redis's position is not in this journal's history (restored from a backup, or another journal "
-			     "replayed): see jfs-recover rebase, or export");
+			     "replayed): see jfs-recover export");
 	return -EUCLEAN;
 }
 
@@ -258,7 +258,7 @@ static int position_read(struct replayer *r)
 		return err;
 	}
 	if (!pos.epoch) {
-		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover rebase");
+		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover export");
 		return -ENOENT;
 	}
 	return position_check(r, &pos);
@@ -416,7 +416,7 @@ static void answer_refused(struct replayer *r, const struct script_answer *a)
 		wire_retry(r, "Redis forgot our lease; it is being taken back");
 		return;
 	case SCRIPT_NOKEY:
-		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover rebase");
+		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover export");
 		return;
 	default:
 		snprintf(why, sizeof(why), "Redis key %s is not what it should be%s%s; see jfs-recover check", a->key,

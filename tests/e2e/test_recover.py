@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """jfs-recover: what it finds, what it says, what it repairs, and what it leaves alone."""
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -205,7 +206,7 @@ def wrong_usage_changes_nothing(t):
     for words in ((), ("frobnicate",), ("check",), ("check", "--cache-dir"), ("check", "--bogus", "--cache-dir", empty),
                   ("check", "--cache-dir", empty, "redis://127.0.0.1:1/0", "more"), ("replay", "--apply", "--cache-dir", empty)):
         recover(t, *words, status=USAGE)
-    for later in ("export", "rebase", "discard"):
+    for later in ("rebase", "discard"):
         text = recover(t, later, "--cache-dir", empty, status=USAGE)
         assert "not available in this release" in text, text
     assert "no journal here" in recover(t, "check", "--cache-dir", empty, status=CANNOT)
@@ -436,6 +437,164 @@ def a_missing_object_is_named_by_path(t):
     os.unlink(largest)
     r = check(t, m, m.url(), status=BROKEN)
     assert r["objects"]["missing"] == 1 and r["broken"][0]["path"] == "/big", r
+
+
+def exported(t, m, target, *words, status):
+    r = json.loads(recover(t, "export", "--apply", "--json", "--cache-dir", m.cache, target, *words, status=status))
+    assert r["exit"] == status and r["command"] == "export", r
+    return r
+
+
+def bytes_of(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def listing(top):
+    """{path: what it is}: type, mode, owner, mtime, bytes or target."""
+    out = {}
+    for folder, dirs, files in os.walk(top):
+        for name in dirs + files:
+            path = os.path.join(folder, name)
+            st = os.lstat(path)
+            body = os.readlink(path) if os.path.islink(path) else hashlib.sha256(bytes_of(path)).hexdigest() if os.path.isfile(path) else None
+            mtime = None if os.path.islink(path) else st.st_mtime_ns
+            out[os.path.relpath(path, top)] = (st.st_mode, st.st_uid, st.st_gid, st.st_rdev, mtime, body)
+    return out
+
+
+@test(timeout=60, needs=LOCAL)
+def export_writes_what_is_only_here(t):
+    """Neither Redis nor the object store is needed: a plain tree, byte for byte, owners and times too; again, the same."""
+    m = LocalMount(t)
+    m.mount()
+    fill(m)
+    with open(m.path("sparse"), "wb") as f:
+        f.seek(200 << 20)
+        f.write(b"end")
+    os.mkfifo(m.path("a/fifo"), 0o640)
+    os.setxattr(m.path("big"), "user.note", b"kept")
+    os.chown(m.path("big"), 12, 34)
+    os.utime(m.path("a/c/f"), ns=(5, 6))
+    os.utime(m.path("a"), ns=(7, 8))
+    want = listing(m.dir)
+    kill(m)
+    before = tree_of_cache(m)
+    target = t.path("out")
+    text = recover(t, "export", "--cache-dir", m.cache, target, status=BACKLOG)
+    assert "/a/c/f" in text and not os.path.exists(target), text
+    for _ in range(2):
+        r = exported(t, m, target, status=REPAIRED)
+        got = listing(target)
+        assert got == want, [(p, got.get(p), want.get(p)) for p in {*got, *want} if got.get(p) != want.get(p)]
+        assert r["exported"]["files"] == 4 and r["exported"]["partial"] == 0, r["exported"]
+        assert os.getxattr(os.path.join(target, "big"), "user.note") == b"kept"
+    assert os.stat(os.path.join(target, "sparse")).st_blocks < 1000
+    assert tree_of_cache(m) == before, "export has changed the journal"
+    m.mount()
+    assert listing(m.dir) == want
+
+
+@test(timeout=60, needs=LOCAL)
+def export_killed_and_run_again(t):
+    m = LocalMount(t)
+    m.mount()
+    fill(m)
+    want = listing(m.dir)
+    kill(m)
+    target = t.path("out")
+    for n in (1, 2):
+        t.run(JFS_RECOVER, "export", "--apply", "--cache-dir", m.cache, target, status=CANNOT,
+              env={"JFS_FAULT": f"recover.export.before_rename:{n}:kill"})
+    exported(t, m, target, status=REPAIRED)
+    assert listing(target) == want
+
+
+@test(timeout=60, needs=LOCAL)
+def redis_and_bucket_are_lost(t):
+    """What was only here is saved; of a file that was changed in part, what is here, under a name that says so."""
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    fill(m)
+    m.flush()
+    with open(m.path("big"), "r+b") as f:
+        f.seek(1 << 20)
+        f.write(b"changed" * 1000)
+    with open(m.path("a/new"), "wb") as f:
+        f.write(b"new" * 100000)
+    os.unlink(m.path("a/odd\n\\name"))
+    kill(m)
+    redis.kill()
+    shutil.rmtree(volume.bucket)
+    target = t.path("out")
+    r = exported(t, m, target, status=BROKEN)
+    assert [b["path"] for b in r["broken"]] == ["/big"] and "object store" in r["broken"][0]["text"], r["broken"]
+    assert states(r)["/a/odd\\012\\134name"] == "removed"
+    assert sorted(listing(target)) == ["a", "a/new", "big.partial"], listing(target).keys()
+    assert bytes_of(os.path.join(target, "a/new")) == b"new" * 100000
+    body = bytes_of(os.path.join(target, "big.partial"))
+    assert len(body) == 3 << 20 and body[1 << 20:(1 << 20) + 7000] == b"changed" * 1000
+
+
+@test(timeout=60, needs=LOCAL)
+def a_damaged_run_is_exported_as_partial(t):
+    m = LocalMount(t)
+    m.mount()
+    with open(m.path("whole"), "wb") as f:
+        f.write(b"whole")
+    with open(m.path("torn"), "wb") as f:
+        f.write(b"#" * 5000 + b"needle" + b"#" * 5000)
+    os.sync()
+    kill(m)
+    for top, _, files in os.walk(m.cache):
+        for name in files:
+            if name.endswith(".seg"):
+                damage(os.path.join(top, name), b"needle")
+    target = t.path("out")
+    r = exported(t, m, target, status=BROKEN)
+    assert {b["path"] for b in r["broken"]} == {"/torn"}, r["broken"]
+    assert sorted(os.listdir(target)) == ["torn.partial", "whole"]
+    assert bytes_of(os.path.join(target, "whole")) == b"whole"
+
+
+@test(timeout=60, needs=LOCAL)
+def another_host_took_over(t):
+    """P9: what the old holder had acknowledged is found by its own journal."""
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    fill(m)
+    want = listing(m.dir)
+    kill(m)
+    other = Mount(t, volume, "--takeover", name="other")
+    with open(other.path("theirs"), "wb") as f:
+        f.write(b"1")
+    other.umount(flush=True)
+    r = check(t, m, m.url(), status=BROKEN)
+    assert r["redis"]["position"] == "foreign" and "export" in r["advice"], r
+    target = t.path("out")
+    exported(t, m, target, status=REPAIRED)
+    got = listing(target)
+    assert got == want, (got.keys(), want.keys())
+
+
+@test(timeout=60, needs=LOCAL)
+def export_refuses_bad_targets(t):
+    m = LocalMount(t)
+    m.mount()
+    fill(m)
+    kill(m)
+    assert "missing" in recover(t, "export", "--apply", "--cache-dir", m.cache, status=USAGE)
+    with open(t.path("file"), "wb"):
+        pass
+    text = recover(t, "export", "--apply", "--cache-dir", m.cache, t.path("file"), status=CANNOT)
+    assert t.path("file") in text and "directory" in text.lower(), text
+    text = recover(t, "export", "--apply", "--cache-dir", m.cache, "/proc/nothing", status=CANNOT)
+    assert "/proc/nothing" in text, text
+    os.mkdir(t.path("in the way"))
+    os.symlink("/", os.path.join(t.path("in the way"), "a"))
+    text = recover(t, "export", "--apply", "--cache-dir", m.cache, t.path("in the way"), status=CANNOT)
+    assert "in the way/a" in text, text
 
 
 if __name__ == "__main__":
