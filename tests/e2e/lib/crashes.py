@@ -141,6 +141,16 @@ class Workers:
         return out
 
 
+def loop_folder(t, megabytes, fs="ext4"):
+    """A file system of its own, as a folder."""
+    image, where = t.path("disk.img"), t.folder("disk")
+    with open(image, "wb") as f:
+        f.truncate(megabytes << 20)
+    subprocess.run([*powercut.MKFS[fs], image], check=True, stdout=subprocess.DEVNULL)
+    t.enter(powercut.loop_mount(image, where, fs))
+    return where
+
+
 class Prefixes:
     """Which prefixes of a history a tree shows; what a lookup cannot tell is compared one by one."""
 

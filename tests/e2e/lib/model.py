@@ -44,6 +44,7 @@ ALL_FEATURES = frozenset(("xattr", "exchange", "fallocate", "link", "symlink", "
 WRITES = ("write", "append", "swrite", "hwrite")
 # What a mount answers once its daemon is gone: the operation is in flight, not failed.
 GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESHUTDOWN, errno.EROFS)
+SHORT = -1  # what Real.apply answers for a write that was cut by a full disk
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -473,6 +474,7 @@ class Real:
         self.directory = directory
         self.handles = {}  # slot: descriptor
         self.part = self.copied = 0
+        self.bad_disk = None  # History.bad_disk
         self.seen = None
 
     def close(self):
@@ -491,6 +493,8 @@ class Real:
             getattr(self, "op_" + op[0])(*op[1:])
         except Short as e:
             self.part = e.done
+            if self.bad_disk:
+                return SHORT if self.bad_disk == "full" else errno.ENOTCONN
             with contextlib.suppress(OSError):
                 os.statvfs(self.directory)  # never answered from the kernel's caches
                 raise Mismatch(f"{op} took {e.done} bytes") from None
@@ -758,6 +762,8 @@ class History:
         self.ops, self.in_flight, self.in_flight_part, self.synced = [], None, 0, 0
         self.times, self.asked = [], 0
         self.real = None
+        # "full": ENOSPC is an answer, and a write may be short; "dying": the mount may turn read-only within a write
+        self.bad_disk, self.refused = None, 0
 
     def next_op(self):
         if self.program is None:
@@ -783,7 +789,13 @@ class History:
     def step(self, op):
         covered = self.model.covered_by(op)
         self.asked = time.monotonic_ns()
+        self.real.bad_disk = self.bad_disk
         got = self.real.apply(op)
+        if self.bad_disk == "full" and got == errno.ENOSPC:
+            self.refused += 1
+            return True
+        if got == SHORT:
+            op, got = (*op, self.real.part), 0
         if got in GONE:
             self.in_flight, self.in_flight_part = op, self.real.part
             return False

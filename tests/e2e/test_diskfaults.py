@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Bad disks: a write or sync of the cache directory fails once, the disk is full, something on it was damaged.
+
+A failed sync or an EIO of the journal is terminal (P12); a full disk is survived; what is damaged is found, named by path,
+and the rest served."""
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "lib"), os.path.join(HERE, "..", "..", "fault-injection")]
+from harness import *  # noqa: E402,F403
+import parts  # noqa: E402
+from crashes import SEAM, CutRun, Violation, loop_folder  # noqa: E402
+from model import tree_of  # noqa: E402
+
+NEEDS = ("root", "fuse", "jfs", "tools")
+
+
+def failing(m, orders):
+    return {"LD_PRELOAD": SEAM, "JFS_SEAM": orders, "JFS_SEAM_DIR": m.cache}
+
+
+def must_be_read_only(v):
+    """P12: the daemon lives, says why, serves what was acknowledged, and acknowledges nothing more."""
+    assert v.m.pid is not None and os.path.exists(f"/proc/{v.m.pid}"), "the daemon has ended"
+    v.m.wait_stat("journal_failed", lambda n: n == 1)  # a write of staging that failed is its writer's affair until the next sync
+    for i, history in enumerate(v.workers.histories):
+        history.check_exact(tree_of(f"{v.work}/{i}"))
+    for call in (lambda: os.mkdir(v.m.path("refused")), lambda: os.rename(v.work, v.work + "2"),
+                 lambda: open(v.m.path("f"), "w")):
+        try:
+            call()
+        except OSError as e:
+            assert e.errno in (errno.EROFS, errno.EIO), e
+        else:
+            raise Violation("something was acknowledged after the disk had failed", v.workers.program())
+    assert "read-only" in v.t.run(JFS, "status", v.m.dir), "jfs status does not say it"
+
+
+def life_with(t, order, at, kind):
+    """One life in which the ordered call fails: "dead" before it was mounted, "read-only", or "survived". Afterwards, on a
+    good disk, everything acknowledged is there, and drains."""
+    v = parts.victim(t, f"{t.seed}/{order}")
+    v.end_daemon(signal.SIGKILL)
+    v.detach()
+    for history in v.workers.histories:
+        history.bad_disk = kind
+        if kind == "full":
+            history.workload.weights["swrite"] = 0  # ENOSPC leaves open whether the bytes are there
+    result = "dead"
+    if v.try_mount(failing(v.m, order.format(at))):
+        result = "survived" if v.workers.run(v.work, 300) else "read-only"
+        if result == "read-only":
+            must_be_read_only(v)
+        v.end_daemon(signal.SIGKILL)
+    v.recover()
+    for history in v.workers.histories:
+        history.bad_disk = None
+    v.finish()
+    return result
+
+
+def register(order, kind, wanted):
+    def function(t):
+        results = [life_with(t, order, at, kind) for at in (12, t.rng.randint(15, 60), t.rng.randint(60, 120))]
+        t.note(order, results)
+        assert wanted in results, f"{order}: {results}"
+    what = order.replace(":{}+", "_from_then_on").replace(":{}", "").replace(":", "_").lower()
+    add(f"p12_{what}_is_{'terminal' if kind == 'dying' else 'survived'}", function, timeout=120, needs=NEEDS)
+
+
+for _order in ("sync:{}:EIO", "write:{}+:EIO", "write:{}+:torn"):
+    register(_order, "dying", "read-only")
+# A short write is what a disk does that fills up; base starts its transaction over, staging goes on.
+for _order in ("write:{}:ENOSPC", "write:{}:short", "space:{}+:ENOSPC"):
+    register(_order, "full", "survived")
+
+
+@test(timeout=180, needs=NEEDS)
+def p12_a_restart_does_not_forgive(t):
+    """History 10: the sync fails and the pages that it did not write are gone, while the machine stays up. The next mount
+    finds out by reading the disk: a prefix with all that was synced, never a name without its data."""
+    run = CutRun(t, t.rng.choice(("ext4", "xfs")), t.seed, "device")
+    run.m.umount()
+    run.m.env = failing(run.m, f"sync:{t.rng.randint(10, 40)}+:EIO")
+    run.m.mount()
+    for history in run.workers.histories:
+        history.bad_disk = "dying"
+    alive = run.workers.run(run.work_dir, 400, run.mark)
+    assert not alive, "no sync failed"
+    run.stop()
+    run.m.env = {}
+    run.cuts(6, t.rng, deep_every=3)
+
+
+def fill(path, leave=0):
+    with open(path, "wb", buffering=0) as f:
+        for size in (1 << 20, 4096):
+            try:
+                while True:
+                    f.write(b"x" * size)
+            except OSError as e:
+                assert e.errno == errno.ENOSPC, e
+        f.truncate(f.tell() - leave)
+
+
+@test(timeout=240, needs=NEEDS)
+def history_12_a_full_disk_is_survived(t):
+    """Writers get ENOSPC, unlink works, so does recovery, and with room again everything is as if nothing had been."""
+    disk = loop_folder(t, 512)
+    cache = os.path.join(disk, "cache")
+    os.mkdir(cache, 0o700)
+    v = parts.victim(t, t.seed, cache=cache)
+    for history in v.workers.histories:
+        history.bad_disk = "full"
+        history.workload.weights["swrite"] = 0  # ENOSPC leaves open whether the bytes are there
+    filler = os.path.join(disk, "filler")
+    fill(filler)
+    big = os.open(v.m.path("big"), os.O_CREAT | os.O_WRONLY, 0o644)
+    try:
+        while True:
+            os.write(big, b"y" * (1 << 20))
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+    os.close(big)
+    assert v.workers.run(v.work, 150), "a full disk was taken for a broken one"
+    assert sum(h.refused for h in v.workers.histories) > 0, "the disk was not full"
+    os.unlink(v.m.path("big"))
+    v.end_daemon(signal.SIGKILL)
+    v.recover()
+    v.end_daemon(signal.SIGKILL)
+    v.recover()
+    assert not os.path.exists(v.m.path("big"))
+    os.unlink(filler)
+
+    def room():
+        with open(v.m.path("again"), "wb") as f:
+            f.write(b"z" * 100000)
+            os.fsync(f.fileno())
+        return True
+    wait_until(room, what="room again")
+    os.unlink(v.m.path("again"))
+    for history in v.workers.histories:
+        history.bad_disk = None
+    v.round(count=60, drain=False)
+    v.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
