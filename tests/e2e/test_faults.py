@@ -85,6 +85,11 @@ def p1_kill_recovery_again_and_again(t):
     run(t, parts.kill_recovery)
 
 
+@test(timeout=120, needs=NEEDS)
+def p7_kill_around_what_gives_local_data_up(t):
+    run(t, lambda t, seed: parts.late_kills(t, seed, points=1))
+
+
 for _kind in ("offline", "online", "device"):
     for _fs in ("ext4", "xfs"):
         add(f"p2_p3_p4_power_cut_{_kind}_{_fs}", lambda t, kind=_kind, fs=_fs: run(

@@ -169,10 +169,11 @@ class Prefixes:
 class Victim:
     """A mount that is killed again and again. `rounds`, `kills`, `recovery_kills`, `missed` (the fault was not met) count."""
 
-    def __init__(self, t, volume, seed, *options, threads=3, cache=None, query=""):
+    def __init__(self, t, volume, seed, *options, threads=3, cache=None, query="", port=None):
         self.t, self.volume, self.seed = t, volume, seed
         self.workers = Workers(seed, threads)
-        self.m = Mount(t, volume, "--writeback", "--retention=1s", *options, cache=cache, start=False, query=query)
+        self.m = Mount(t, volume, "--writeback", "--retention=1s", *options, cache=cache, start=False, query=query,
+                       port=port)
         self.rounds = self.kills = self.recovery_kills = self.missed = 0
         self.work = self.m.path("work")
         self.mount()

@@ -2,18 +2,26 @@
 
 Each part takes a Test and a seed and returns what it did, {"kills", "recovery_kills", "cuts", "operations", ...}. A
 violation is made short (shrink.py), written to $JFS_FAULTS_OUT, and raised."""
+import contextlib
 import functools
 import os
 import random
+import signal
 
 from crashes import SEAM, CutRun, Victim, Violation, apart, fault_points
+from core import Timeout, wait_until
+from faults import TcpFault
+from model import GONE
 from servers import RedisServer
 from shrink import Replay, minimize, save
-from volume import Volume
+from volume import JFS, Volume
 
-# Met only in lives that these parts do not lead: a full disk, damage, unsafe_batch, 64 MiB of dead data.
-ELSEWHERE = ("recovery.setaside", "redis.replay.before_pipeline", "redis.replay.after_pipeline", "staging.reclaim.before",
-             "staging.reclaim.after")
+# Met only in lives that these parts do not lead: damage, unsafe_batch, another client that writes into the volume.
+ELSEWHERE = ("recovery.setaside", "redis.replay.before_pipeline", "redis.replay.after_pipeline", "redis.conflict.after_repair",
+             "staging.read")
+# What comes late: when objects are confirmed, Redis has their names, and the retention is over.
+LATE = ("staging.reclaim.before", "staging.reclaim.after", "journal.commit.trim.before", "journal.commit.trim.after",
+        "journal.commit.reap.before", "journal.commit.reap.after")
 RECOVERY = ("recovery.step", "recovery.before_base", "recovery.after_base", "recovery.before_empty", "staging.verify",
             "hot.reset.before", "hot.reset.after", "journal.flush.before_commit", "journal.commit.meta.before",
             "journal.commit.meta.after", "lease.acquire.before", "lease.acquire.after", "hot.allocate")
@@ -70,7 +78,7 @@ def kill_points(t, seed):
     met = set()
 
     def rounds(v, rng):
-        points = [p for p in fault_points() if p not in ELSEWHERE]
+        points = [p for p in fault_points() if p not in ELSEWHERE + LATE]
         rng.shuffle(points)
         for point in points:
             before = v.missed
@@ -81,7 +89,7 @@ def kill_points(t, seed):
                     break
                 before = v.missed
     totals = kills(t, seed, rounds)
-    missed = sorted(set(fault_points()) - set(ELSEWHERE) - met)
+    missed = sorted(set(fault_points()) - set(ELSEWHERE + LATE) - met)
     return dict(totals, points=len(met), never_met=missed)
 
 
@@ -109,6 +117,89 @@ def kill_recovery(t, seed, n=6):
     return kills(t, seed, rounds, "--sync-interval=3s")
 
 
+def bulk(seed, name):
+    return random.Random(f"{seed}/{name}").randbytes(1 << 20)
+
+
+def write_bulk(v, seed, name, megabytes):
+    """False: the daemon died on the way, how much is there is open."""
+    part = bulk(seed, name)
+    try:
+        with open(v.m.path(name), "wb", buffering=0) as f:
+            for _ in range(megabytes):
+                f.write(part)
+    except OSError as e:
+        if e.errno not in GONE:
+            raise
+        return False
+    return True
+
+
+def check_bulk(v, seed, name, megabytes):
+    part = bulk(seed, name)
+    with open(v.m.path(name), "rb", buffering=0) as f:
+        for n in range(megabytes):
+            if f.read(1 << 20) != part:
+                raise Violation(f"megabyte {n} of {name} is not what was written", v.workers.program())
+        assert not f.read(1)
+
+
+def late_life(v, net, point, n, seed, kept):
+    """A life in which staged bytes, log records and windows become superfluous, while others are still all there is."""
+    v.end_daemon(signal.SIGKILL)
+    v.detach()
+    if v.try_mount({"JFS_FAULT": f"{point}:1:kill"} if point else None):
+        going = write_bulk(v, seed, f"old{n}", 70) and v.t.run(JFS, "flush", v.m.dir, status=None, timeout=60) is not None
+        if point and "trim" in point:  # Redis must stay for that, and the retention pass
+            wait_for(lambda: reap_ready(v.m.pid), 6)
+        net("refuse")
+        if going and write_bulk(v, seed, f"new{n}", 3):
+            kept.append((f"new{n}", 3))
+        v.workers.run(v.work, 20)
+        v.workers.close()
+        with contextlib.suppress(OSError):  # the daemon is gone
+            before = v.m.stats()["staging_bytes"]
+            os.unlink(v.m.path(f"old{n}"))
+            os.mkdir(v.m.path(f"trigger{n}"))
+
+            wait_for(lambda: reap_ready(v.m.pid) or (not point and v.m.stats()["staging_bytes"] < before - (60 << 20)), 3)
+    net("pass")
+    dead = reap_ready(v.m.pid) if v.m.pid else True
+    v.kills += 1
+    v.missed += not dead
+    v.end_daemon(signal.SIGKILL)
+    v.recover()
+    for name, megabytes in kept:
+        check_bulk(v, seed, name, megabytes)
+    return dead
+
+
+def wait_for(condition, seconds):
+    """For what may also not come true: it is counted as missed."""
+    with contextlib.suppress(Timeout):
+        wait_until(condition, seconds)
+
+
+def reap_ready(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        return f.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def late_kills(t, seed, points=len(LATE)):
+    """P7: kills around everything that gives local data up."""
+    rng, met, kept = random.Random(seed), [], []
+    with apart(t, "late") as sub:
+        redis = RedisServer(sub)
+        sub.defer(redis.kill)
+        net = sub.enter(TcpFault(redis.port))
+        v = Victim(sub, Volume(sub, redis).format("--trash-days", "0"), seed, port=net.port)
+        for n, point in enumerate([None, *rng.sample(LATE, points)]):
+            if late_life(v, net, point, n, seed, kept) and point:
+                met.append(point)
+        v.finish()
+        return dict(totals_of(v), points=met)
+
+
 def power_cuts(t, seed, kind, fs, cuts=12, count=150):
     rng = random.Random(seed)
     with apart(t, "cuts") as sub:
@@ -131,6 +222,6 @@ def power_cuts(t, seed, kind, fs, cuts=12, count=150):
 
 
 PARTS = [("random_kills", random_kills), ("kill_points", kill_points), ("kill_calls", kill_calls),
-         ("kill_recovery", kill_recovery)]
+         ("kill_recovery", kill_recovery), ("late_kills", late_kills)]
 PARTS += [(f"cuts_{kind}_{fs}", functools.partial(power_cuts, kind=kind, fs=fs))
           for kind in ("offline", "online", "device") for fs in ("ext4", "xfs")]
