@@ -6,6 +6,7 @@
 #   make test            everything (what ./tests/run calls)
 #   make faults          ten minutes of crashes; faults-long: until Ctrl-C
 #   make bench           the benchmark table
+#   make bench-backlog   a mount after a crash with a million operations, and fsync against ext4
 #   make install         DESTDIR= PREFIX=/usr/local
 # Variables: BUILD=dir, SAN=address|undefined|thread (comma separated), CFLAGS, WERROR=1
 
@@ -47,7 +48,7 @@ E2E_BINS   := $(patsubst tests/e2e/%.c,$(BUILD)/tests/e2e/%,$(wildcard tests/e2e
 UNIT_BINS  := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_BINS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all unit unit-bins test faults faults-long bench quickstart install clean tools
+.PHONY: all unit unit-bins test faults faults-long bench bench-backlog quickstart install clean tools
 .SECONDARY:
 all: $(PROGRAMS)
 tools: $(FAULT_BINS) $(BENCH_BINS) $(E2E_BINS)
@@ -107,6 +108,9 @@ faults-long: all tools
 	JFS_BUILD=$(abspath $(BUILD)) fault-injection/campaign --results $(FAULTS_RESULTS)
 bench: all tools
 	JFS_BUILD=$(abspath $(BUILD)) tests/bench/run
+
+bench-backlog: all
+	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/backlog.py
 quickstart: all
 	BUILD=$(BUILD) tests/demo/quickstart.sh
 

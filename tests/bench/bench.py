@@ -7,11 +7,9 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -270,10 +268,7 @@ def main():
     if args.storage == "s3" and core.missing("swift"):
         sys.exit("bench: swift-proxy is not installed (apt-get install swift-proxy swift-account swift-container swift-object "
                  "memcached), or choose --storage=file")
-    core.libc.prctl(core.PR_SET_CHILD_SUBREAPER, 1)
-    folder = tempfile.mkdtemp(prefix="jfs-bench-", dir=os.environ.get("JFS_TEST_TMP", "/var/tmp"))
-    t = harness.Test("bench", folder, 1)
-    try:
+    with bench_rows.bench_test() as t:
         rows = bench_rows.all_rows(t, bench_rows.Environment(t, args.storage, args.redis_rtt, args.s3_rtt))
         if args.rows:
             keys = args.rows.split(",")
@@ -288,11 +283,6 @@ def main():
             with open(args.json, "w", encoding="utf-8") as f:
                 json.dump({"header": header, "args": vars(args), "values": results.to_json()}, f, indent=1)
         return 1 if failed else 0
-    finally:
-        t.stack.close()
-        core.kill_orphans()
-        core.detach_mounts(folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

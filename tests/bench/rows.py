@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -153,6 +154,21 @@ class StockJuicefs(Networked):
             self.mount = harness.StockMount(self.t, self.volume.url(port=self.env.redis_port), "--cache-dir", cache,
                                             *self.options, read_only=False, name="mnt-" + self.key)
         self.dir = self.mount.dir
+
+
+@contextlib.contextmanager
+def bench_test():
+    """A Test of its own folder, which is gone afterwards with everything that ran or was mounted there."""
+    core.libc.prctl(core.PR_SET_CHILD_SUBREAPER, 1)
+    folder = tempfile.mkdtemp(prefix="jfs-bench-", dir=os.environ.get("JFS_TEST_TMP", "/var/tmp"))
+    t = harness.Test("bench", folder, 1)
+    try:
+        yield t
+    finally:
+        t.stack.close()
+        core.kill_orphans()
+        core.detach_mounts(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
