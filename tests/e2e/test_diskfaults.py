@@ -20,8 +20,10 @@ from model import tree_of  # noqa: E402
 NEEDS = ("root", "fuse", "jfs", "tools")
 
 
-def failing(m, orders):
-    return {"LD_PRELOAD": SEAM, "JFS_SEAM": orders, "JFS_SEAM_DIR": m.cache}
+def failing(m, orders, below=""):
+    """`below`: "base" or "staging", for calls on those files only."""
+    folder = next(os.path.join(m.cache, n) for n in os.listdir(m.cache)) if below else m.cache
+    return {"LD_PRELOAD": SEAM, "JFS_SEAM": orders, "JFS_SEAM_DIR": os.path.join(folder, below)}
 
 
 def must_be_read_only(v):
@@ -41,7 +43,7 @@ def must_be_read_only(v):
     assert "read-only" in v.t.run(JFS, "status", v.m.dir), "jfs status does not say it"
 
 
-def life_with(t, order, at, kind):
+def life_with(t, order, at, kind, below=""):
     """One life in which the ordered call fails: "dead" before it was mounted, "read-only", or "survived". Afterwards, on a
     good disk, everything acknowledged is there, and drains."""
     v = parts.victim(t, f"{t.seed}/{order}")
@@ -52,7 +54,7 @@ def life_with(t, order, at, kind):
         if kind == "full":
             history.workload.weights["swrite"] = 0  # ENOSPC leaves open whether the bytes are there
     result = "dead"
-    if v.try_mount(failing(v.m, order.format(at))):
+    if v.try_mount(failing(v.m, order.format(at), below)):
         result = "survived" if v.workers.run(v.work, 300) else "read-only"
         if result == "read-only":
             must_be_read_only(v)
@@ -71,6 +73,15 @@ def register(order, kind, wanted):
         assert wanted in results, f"{order}: {results}"
     what = order.replace(":{}+", "_from_then_on").replace(":{}", "").replace(":", "_").lower()
     add(f"p12_{what}_is_{'terminal' if kind == 'dying' else 'survived'}", function, timeout=120, needs=NEEDS)
+
+
+@test(timeout=240, needs=NEEDS)
+def p12_one_failed_sync_is_enough(t):
+    """Whichever it is: of a segment, of the folder of segments, or of base."""
+    for below in ("staging", "base"):
+        results = [life_with(t, "sync:{}:EIO", at, "dying", below) for at in (2, 3, t.rng.randint(4, 10))]
+        t.note(below, results)
+        assert set(results) <= {"dead", "read-only"} and "read-only" in results, f"{below}: {results}"
 
 
 for _order in ("sync:{}:EIO", "write:{}+:EIO", "write:{}+:torn"):

@@ -41,6 +41,10 @@ class Violation(AssertionError):
         self.program = program
 
 
+# What a broken promise looks like: the model disagrees, the mount answers EIO, a command or a check of the volume fails.
+BROKEN = (AssertionError, OSError)
+
+
 def fault_points():
     """The names of all fault points, from the source."""
     names = set()
@@ -96,7 +100,7 @@ class Workers:
         for thread in threads:
             thread.join()
         for result in results:
-            if isinstance(result, Mismatch):
+            if isinstance(result, BROKEN):
                 raise Violation(str(result), self.program()) from result
             if isinstance(result, BaseException):
                 raise result
@@ -109,7 +113,7 @@ class Workers:
         try:
             if not history.run(f"{work}/{i}", 1):
                 raise Violation(f"the mount went away in {op}", self.program())
-        except Mismatch as e:
+        except BROKEN as e:
             raise Violation(str(e), self.program()) from e
 
     def close(self):
@@ -121,13 +125,13 @@ class Workers:
 
     def resume(self, work):
         """After the daemon's death: everything acknowledged is there, and nothing else."""
-        trees = [tree_of(f"{work}/{i}") for i in range(len(self.histories))]
         self.crashes.append([len(h.ops) for h in self.histories])
-        for history, tree in zip(self.histories, trees):
-            try:
+        try:
+            trees = [tree_of(f"{work}/{i}") for i in range(len(self.histories))]
+            for history, tree in zip(self.histories, trees):
                 history.resume(tree)
-            except Mismatch as e:
-                raise Violation(str(e), self.program(in_flight=True)) from e
+        except BROKEN as e:
+            raise Violation(str(e), self.program(in_flight=True)) from e
 
     def program(self, in_flight=False):
         """All operations in the order in which they were asked for, with the crashes between them."""
@@ -236,7 +240,10 @@ class Victim:
             self.detach()
         if tool:
             self.recover_tool()
-        self.mount()
+        try:
+            self.mount()
+        except BROKEN as e:
+            raise Violation(str(e), self.workers.program(in_flight=True)) from e
         self.workers.resume(self.work)
 
     def round(self, env=None, count=60, after=None, interrupted=(), tool=False, drain=True):
@@ -274,15 +281,15 @@ class Victim:
     def finish(self):
         """Everything reaches Redis and S3, and whoever mounts the volume with an empty cache sees what the model holds."""
         self.workers.close()
-        self.m.umount(flush=True)
-        self.volume.check()
-        other = Mount(self.t, self.volume, name="other")
-        for i, history in enumerate(self.workers.histories):
-            try:
+        try:
+            self.m.umount(flush=True)
+            self.volume.check()
+            other = Mount(self.t, self.volume, name="other")
+            for i, history in enumerate(self.workers.histories):
                 history.check_exact(tree_of(other.path("work", str(i))))
-            except Mismatch as e:
-                raise Violation(f"after draining: {e}", self.workers.program()) from e
-        other.umount(flush=True)
+            other.umount(flush=True)
+        except BROKEN as e:
+            raise Violation(f"after draining: {e}", self.workers.program()) from e
 
 
 class CutRun:
@@ -318,7 +325,8 @@ class CutRun:
         self.disk.mark(f"{i} {history.synced}")
 
     def work(self, count):
-        assert self.workers.run(self.work_dir, count, self.mark), "the mount went away without a cut"
+        if not self.workers.run(self.work_dir, count, self.mark):
+            raise Violation("the mount went away without a cut", self.workers.program(in_flight=True))
 
     def kill_and_go_on(self):
         self.m.kill()
@@ -371,7 +379,7 @@ class CutRun:
                 lengths = self.compare(trees, image.marks)
                 if deep:
                     self.look_from_elsewhere(trees)
-            except Mismatch as e:
+            except BROKEN as e:
                 raise Violation(f"cut seed {seed} of run {self.seed}, {image.info}: {e}", self.workers.program()) from e
             finally:
                 if self.m.pid is not None:

@@ -8,7 +8,7 @@ import ast
 import os
 import time
 
-from crashes import CRASH, CutRun, Victim, Violation, Workers
+from crashes import CRASH, CutRun, Victim, Violation, apart
 from servers import RedisServer
 from volume import Volume
 
@@ -56,39 +56,31 @@ class Replay:
         return False
 
     def kill(self, program):
-        volume = Volume(self.t, RedisServer(self.t, name=f"redis-r{self.runs}"), name=f"r{self.runs}")
-        volume.format("--trash-days", "0")
-        v = Victim(self.t, volume, "replay", *self.spec.get("options", ()), threads=self.spec.get("threads", 3))
-        try:
+        with apart(self.t, "replay") as t:
+            redis = RedisServer(t)
+            t.defer(redis.kill)
+            volume = Volume(t, redis).format("--trash-days", "0")
+            v = Victim(t, volume, "replay", *self.spec.get("options", ()), threads=self.spec.get("threads", 3))
             for thread, op in program:
                 if op == CRASH:
-                    v.round_of(None)
+                    v.crash()
                 else:
-                    run_one(v.workers, v.work, thread, op)
-            v.end_daemon(9)
-            v.recover()
+                    v.workers.run_one(v.work, thread, op)
+            v.crash()
             v.finish()
-        finally:
-            v.end()
-            volume.redis.kill()
 
     def cut(self, program):
-        with self.t.apart():
-            run = CutRun(self.t, self.spec["fs"], "replay", self.spec["kind"], self.spec.get("threads", 3))
+        with apart(self.t, "replay") as t:
+            run = CutRun(t, self.spec["fs"], "replay", self.spec["kind"], self.spec.get("threads", 3))
             for thread, op in program:
                 if op == CRASH:
                     run.kill_and_go_on()
                 else:
-                    run_one(run.workers, run.work_dir, thread, op)
-                    run.marked(thread)
+                    run.workers.run_one(run.work_dir, thread, op)
+                    run.mark(thread, run.workers.histories[thread])
             run.stop()
             for seed in self.spec["cuts"]:
                 run.cut(seed)
-
-
-def run_one(workers, work, thread, op):
-    workers.histories[thread].program = [op]
-    workers.run_thread(work, thread, 1)
 
 
 def save(path, spec, program):
