@@ -383,7 +383,7 @@ static int open_journal(struct appliance *a, const char *uuid, struct errmsg *e)
 		jc.sync_interval_ms = 1;
 	if (jc.dirty_limit == 0)
 		jc.dirty_limit = 256ull << 20;
-	r = cache_dir_make(o->cache_dir, uuid, &a->cache, e);
+	r = cache_dir_make(o->cache_dir, uuid, a->volume && volume_only_looks(a->volume), &a->cache, e);
 	if (r)
 		return r;
 	jc.cache_dir = a->cache;
@@ -660,6 +660,7 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 		sc.meta_waits = volume_url(a->volume)->mode == RDS_SYNC;
 		sc.data_waits = !o->writeback && !o->read_only;
 		sc.barrier = barrier;
+		sc.shared = volume_only_looks(a->volume);
 	}
 
 	snprintf(fsname, sizeof(fsname), "JuiceFS:%s", a->name);

@@ -35,7 +35,7 @@ static int make_parents(const char *path)
 	return mkdir(copy, 0755) && errno != EEXIST ? -errno : 0;
 }
 
-int cache_dir_make(const char *list, const char *uuid, char **out, struct errmsg *e)
+int cache_dir_make(const char *list, const char *uuid, bool view, char **out, struct errmsg *e)
 {
 	char dir[PATH_MAX], full[PATH_MAX];
 	const char *home = getenv("HOME");
@@ -53,7 +53,7 @@ int cache_dir_make(const char *list, const char *uuid, char **out, struct errmsg
 	/* Absolute: the daemon leaves the working directory. */
 	if (!realpath(dir, full))
 		return errmsg_set(e, -errno, "cache directory %s cannot be used: %s", dir, strerror(errno));
-	if (asprintf(out, "%s/%s", full, uuid) < 0) {
+	if (asprintf(out, "%s/%s%s", full, view ? "view/" : "", uuid) < 0) {
 		*out = NULL;
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	}

@@ -2,11 +2,13 @@
 #ifndef JFS_DAEMON_CACHE_DIR_H
 #define JFS_DAEMON_CACHE_DIR_H
 
+#include <stdbool.h>
+
 #include "util/errmsg.h"
 
 /* Makes the first directory of `list` (NULL: the default) with its parents, and returns DIR/{uuid}, heap memory, in *out
- * (not made). 0, -errno with a text. */
-int cache_dir_make(const char *list, const char *uuid, char **out, struct errmsg *e);
+ * (not made); of a mount that only looks DIR/view/{uuid}. 0, -errno with a text. */
+int cache_dir_make(const char *list, const char *uuid, bool view, char **out, struct errmsg *e);
 /* Deletes the journal in CACHE (base, staging, identity), but not the block cache. Nobody may have it open; the caller knows
  * that nothing in it is needed any more. 0, -errno with a text. */
 int cache_dir_reset(const char *cache, struct errmsg *e);

@@ -160,6 +160,20 @@ static int exchange(int fd, uint32_t command)
 	return n == 1 ? -(int)answer : -EIO;
 }
 
+/* The kernel lets nobody write to a read-only mount, so there is no asking. Nothing can be on its way in one, but for an
+ * offline mount of a journal that holds work. */
+static int read_only_command(const char *point, struct errmsg *e)
+{
+	char text[65536];
+	int64_t left = read_stats(point, text, sizeof(text)) ? stat_value(text, "juicefs_backlog_operations") : -1;
+
+	if (left == 0)
+		return 0;
+	return left < 0 ? errmsg_set(e, -EIO, "%s does not answer", point)
+			: errmsg_set(e, -EROFS, "%s is mounted read-only: %lld operations in its journal stay there until it is mounted "
+				"without --read-only", point, (long long)left);
+}
+
 int control_command(const char *point, uint32_t command, struct errmsg *e)
 {
 	char path[PATH_MAX];
@@ -169,6 +183,8 @@ int control_command(const char *point, uint32_t command, struct errmsg *e)
 	if (snprintf(path, sizeof(path), "%s/.control", point) >= (int)sizeof(path))
 		return errmsg_set(e, -ENAMETOOLONG, "%s: path too long", point);
 	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 && errno == EROFS)
+		return read_only_command(point, e);
 	if (fd < 0)
 		return errmsg_set(e, -errno, "%s does not answer: %s", point, strerror(errno));
 	progress_start(&p, point);

@@ -174,6 +174,8 @@ static int round_trip(struct keeper *k, bool full, struct errmsg *e)
 	/* The setting first: a volume that was destroyed has no lease either, and that is not another mount's doing. */
 	if (!rc && full)
 		rc = reload_setting(k, e);
+	if (k->cfg.look)
+		return rc || !full ? rc : k->cfg.look(k->cfg.ctx, k->conn, e);
 	if (!rc)
 		rc = resume(k, e);
 	if (!rc && full)
@@ -209,7 +211,8 @@ static void *keeper_main(void *arg)
 		struct errmsg e = {""};
 		int rc = round_trip(k, full, &e);
 		if (rc && rc != -EKEYREVOKED && log_ratelimit(&k->last_log, 10000))
-			log_warn("what=\"lease not renewed, trying again\" err=%d detail=\"%s\"", rc, e.text);
+			log_warn("what=\"%s, trying again\" err=%d detail=\"%s\"",
+				k->cfg.look ? "Redis does not answer" : "lease not renewed", rc, e.text);
 
 		pthread_mutex_lock(&k->lock);
 		if (!rc && full) {

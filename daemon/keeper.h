@@ -2,7 +2,8 @@
  * renew the lease, refill the id ranges, reload the setting, keep our session listed (DESIGN 3.6, spec 3.2).
  *
  * It notices first that another mount took over (on_fenced), that the volume is gone or is another one (on_gone), and
- * that Redis fell back (on_position with every beat: replay compares). Redis being away is normal: it tries again every
+ * that Redis fell back (on_position with every beat: replay compares). A mount that only looks has no lease, range or
+ * session: `look` takes the place of all that. Redis being away is normal: it tries again every
  * second and says so in the log now and then. Callbacks run in the keeper's thread and must not block. */
 #ifndef JFS_DAEMON_KEEPER_H
 #define JFS_DAEMON_KEEPER_H
@@ -35,6 +36,8 @@ struct keeper_config {
 	 * has set epoch and sid; -EKEYREVOKED: the lease is lost (`e` says why). NULL: the lease is ours already. */
 	int (*resume)(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e);
 	void (*on_setting)(void *ctx, const struct rds_setting *s); /* when it changed */
+	/* A mount that only looks: called instead of beats, may block on `c`. NULL: the lease is ours. */
+	int (*look)(void *ctx, struct rds_conn *c, struct errmsg *e);
 	void *ctx;
 };
 

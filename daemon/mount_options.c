@@ -21,7 +21,7 @@ static const struct opt table[] = {
 	{ "background", 'd', OPT_FLAG, AT(background), 0, false, NULL, "go into the background (the default)" },
 	{ "options", 'o', OPT_O, 0, 0, false, "LIST", "options for the kernel (ro,nosuid,...), or any below as NAME=VALUE" },
 	{ "subdir", 0, OPT_STRING, AT(subdir), 0, false, "DIR", "mount only this directory of the volume" },
-	{ "read-only", 0, OPT_FLAG, AT(read_only), 0, false, NULL, "nothing can be changed" },
+	{ "read-only", 0, OPT_FLAG, AT(read_only), 0, false, NULL, "change nothing; takes no lease, so that others may write" },
 	{ "writeback", 0, OPT_FLAG, AT(writeback), 0, false, NULL, "close() does not wait for the object store" },
 	{ "upload-delay", 0, OPT_TIME, AT(upload_delay_ns), 0, false, "TIME", "with --writeback: upload this late (default 0s)" },
 	{ "upload-hours", 0, OPT_STRING, AT(upload_hours), 0, false, "A-B", "no effect in this release" },
@@ -184,6 +184,8 @@ static int decide(struct mount_options *o, struct errmsg *e)
 	o->no_atime |= r == 2;
 	if (o->foreground && o->background)
 		return errmsg_set(e, -EINVAL, "--foreground and --background contradict each other");
+	if (o->read_only && o->takeover)
+		return errmsg_set(e, -EINVAL, "--read-only takes no lease: --takeover has no meaning with it");
 	if (o->cache_dir && (strcmp(o->cache_dir, "memory") == 0 || !o->cache_dir[0]))
 		return errmsg_set(e, -EINVAL, "--cache-dir=%s is not possible: the journal needs a directory on a disk",
 			o->cache_dir);

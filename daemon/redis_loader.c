@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "journal/evict.h"
 #include "redis/keys.h"
 #include "redis/load.h"
 #include "util/clock.h"
@@ -37,6 +39,9 @@ struct redis_loader {
 	void *ctx;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* CLOCK_MONOTONIC */
+	pthread_rwlock_t view; /* read: an answer is being inserted; write: the view is being emptied */
+	uint64_t emptied;      /* how often; under view */
+	atomic_bool late;      /* an answer from before the last time was inserted */
 	/* under lock: */
 	struct flight *flights;
 	struct idle *idle;
@@ -60,6 +65,12 @@ int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&l->changed, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_rwlockattr_t rw;
+
+	pthread_rwlockattr_init(&rw);
+	pthread_rwlockattr_setkind_np(&rw, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&l->view, &rw);
+	pthread_rwlockattr_destroy(&rw);
 	*out = l;
 	return 0;
 }
@@ -75,6 +86,7 @@ void redis_loader_free(struct redis_loader *l)
 		rds_conn_free(i->conn);
 		free(i);
 	}
+	pthread_rwlock_destroy(&l->view);
 	pthread_cond_destroy(&l->changed);
 	pthread_mutex_destroy(&l->lock);
 	explicit_bzero(&l->url, sizeof(l->url));
@@ -233,6 +245,41 @@ static int insert_with_room(struct redis_loader *l, const struct flight *f, cons
 	return rc;
 }
 
+static uint64_t times_emptied(struct redis_loader *l)
+{
+	pthread_rwlock_rdlock(&l->view);
+	uint64_t n = l->emptied;
+	pthread_rwlock_unlock(&l->view);
+	return n;
+}
+
+/* `emptied`: when the answer was asked for. An old one is inserted as well, or a directory that takes longer to load than a
+ * writer takes to change something would never be shown. */
+static int insert_whole(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a, uint64_t emptied)
+{
+	pthread_rwlock_rdlock(&l->view);
+	if (l->emptied != emptied)
+		atomic_store(&l->late, true);
+	int rc = insert_with_room(l, f, a);
+	pthread_rwlock_unlock(&l->view);
+	return rc;
+}
+
+bool redis_loader_late(struct redis_loader *l)
+{
+	return atomic_load(&l->late);
+}
+
+int redis_loader_empty(struct redis_loader *l, uint64_t *dropped)
+{
+	pthread_rwlock_wrlock(&l->view);
+	l->emptied++;
+	atomic_store(&l->late, false);
+	int rc = journal_drop_clean(fs_journal(l->fs), 0, dropped);
+	pthread_rwlock_unlock(&l->view);
+	return rc;
+}
+
 /* Network trouble passes; what is there but cannot be understood does not. */
 static bool passes(int rc)
 {
@@ -282,6 +329,7 @@ static int fly(struct redis_loader *l, const struct flight *f)
 
 		if (is_cancelled(l))
 			return -EIO;
+		uint64_t emptied = times_emptied(l);
 		struct rds_conn *c = conn_take(l, &rc, &e);
 		if (c) {
 			rds_loaded_init(&a);
@@ -289,7 +337,7 @@ static int fly(struct redis_loader *l, const struct flight *f)
 			if (!rc && f->out)
 				inserted = 0;
 			else if (!rc)
-				inserted = insert_with_room(l, f, &a);
+				inserted = insert_whole(l, f, &a, emptied);
 			if (!rc && f->out)
 				*f->out = a;
 			else
@@ -355,6 +403,16 @@ static int load(struct redis_loader *l, enum fs_need_kind kind, uint64_t ino, ui
 	return rc;
 }
 
+/* A part of an inode that is not held (any more) is put nowhere. Then the inode is loaded: the operation asks again. */
+static int load_part(struct redis_loader *l, enum fs_need_kind kind, uint64_t ino, uint32_t chunk, bool reload)
+{
+	int rc = load(l, kind, ino, chunk, reload);
+
+	if (rc == -ENOENT && (kind == NEED_CHUNK || kind == NEED_XATTR || kind == NEED_SYMLINK))
+		rc = load(l, NEED_INODE, ino, 0, false);
+	return rc;
+}
+
 static int loader_load(void *ctx, const struct fs_need *need)
 {
 	struct redis_loader *l = ctx;
@@ -363,12 +421,12 @@ static int loader_load(void *ctx, const struct fs_need *need)
 		return is_cancelled(l) ? -EIO : l->ids(l->ctx);
 	if (need->kind == NEED_TRASH)
 		return -EPERM;
-	return load(l, need->kind, need->ino, need->kind == NEED_CHUNK ? need->chunk : 0, false);
+	return load_part(l, need->kind, need->ino, need->kind == NEED_CHUNK ? need->chunk : 0, false);
 }
 
 static int loader_reload_chunk(void *ctx, uint64_t ino, uint32_t chunk)
 {
-	return load(ctx, NEED_CHUNK, ino, chunk, true);
+	return load_part(ctx, NEED_CHUNK, ino, chunk, true);
 }
 
 static int loader_fetch(void *ctx, const struct fs_need *need, const char *name, struct rds_loaded *out)

@@ -19,6 +19,11 @@ int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_
 /* No load may be running. NULL-safe. */
 void redis_loader_free(struct redis_loader *l);
 void redis_loader_iface(struct redis_loader *l, struct loader *out);
+/* Drops everything that was loaded, for a view that holds nothing else (a read-only mount). Blocks. 0 and the number of keys;
+ * journal_drop_clean's errors. */
+int redis_loader_empty(struct redis_loader *l, uint64_t *dropped);
+/* An answer that was on its way then has been inserted since: what it says may be from before. */
+bool redis_loader_late(struct redis_loader *l);
 /* prime=1: loads every directory below `root`. Returns the first error. */
 int redis_loader_prime(struct redis_loader *l, uint64_t root);
 

@@ -20,15 +20,16 @@
 
 enum { NET_WORKERS = 32, ROOM_WORKERS = 32, DATA_WORKERS = 16, IDS_WORKERS = 1, READAHEAD_KB = 1024 };
 
-/* The lease makes us the only writer: what the kernel knows stays true until we say otherwise. */
-static const double FOREVER = 1e9;
+/* The lease makes us the only writer: what the kernel knows stays true until we say otherwise. A mount without one lets it
+ * ask again, as stock does. */
+static const double FOREVER = 1e9, SHARED = 1;
 
 /* --- handlers without an operation behind them --- */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
-	/* Splicing made reads five times slower. Nobody changes data behind the kernel's back. HANDLE_KILLPRIV is replaced
-	 * by its second version in the transport. */
+	const struct session *s = userdata;
+
+	/* Splicing made reads five times slower. HANDLE_KILLPRIV is replaced by its second version in the transport. */
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 				  FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE |
 				  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
@@ -36,6 +37,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
 			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT |
 			FUSE_CAP_NO_OPENDIR_SUPPORT);
+	if (s->cfg.shared) /* otherwise nobody changes data behind the kernel's back */
+		conn->want |= conn->capable & FUSE_CAP_AUTO_INVAL_DATA;
 	conn->max_write = TRANSPORT_MAX_WRITE;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
@@ -178,7 +181,7 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->loader = loader;
 	s->reader = reader;
 	s->stats = stats;
-	s->ttl = FOREVER;
+	s->ttl = cfg->shared ? SHARED : FOREVER;
 	pthread_mutex_init(&s->gate_lock, NULL);
 	pthread_cond_init(&s->gate_cond, NULL);
 	s->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -24,6 +24,7 @@ struct session_config {
 	const char *fsname;	 /* JuiceFS:NAME */
 	const char *fuse_options; /* more options for the kernel's mount ("nosuid,dev"), or NULL */
 	bool read_only, allow_other, no_atime;
+	bool shared;	  /* somebody else writes: the kernel asks again after a second */
 	bool strict;	  /* mutations are answered when durable */
 	bool meta_waits;  /* safe_batch=0: mutations are answered when Redis has them */
 	bool data_waits;  /* without --writeback: close and fsync wait for S3; FLUSH is answered */

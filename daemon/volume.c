@@ -22,6 +22,8 @@
 #include "util/fault.h"
 #include "util/log.h"
 
+#define LOOK_NS 1000000000u /* a mount that only looks shows what is new after that */
+
 /* --- connecting --- */
 
 static int read_setting(struct volume *v, struct errmsg *e)
@@ -122,6 +124,11 @@ void volume_free(struct volume *v)
 	pthread_cond_destroy(&v->changed);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
+}
+
+bool volume_only_looks(const struct volume *v)
+{
+	return v->cfg.read_only && !v->cfg.offline;
 }
 
 const struct rds_setting *volume_setting(const struct volume *v)
@@ -239,7 +246,11 @@ static int start_keeper(struct volume *v, struct errmsg *e)
 		.heartbeat_ns = v->cfg.heartbeat_ns, .inodes = v->inodes, .slices = v->slices, .slice_batch = SLICE_BATCH,
 		.uuid = v->setting.uuid, .sid = v->sid, .session_json = v->session_json, .backlog = keeper_backlog,
 		.on_fenced = keeper_fenced, .on_gone = keeper_gone, .on_position = volume_replay_position,
-		.on_setting = keeper_setting, .resume = v->offline ? volume_resume : NULL, .ctx = v};
+		.on_setting = keeper_setting, .resume = v->offline ? volume_resume : NULL,
+		.look = volume_only_looks(v) ? volume_view_look : NULL, .ctx = v};
+
+	if (kc.look && kc.heartbeat_ns > LOOK_NS)
+		kc.heartbeat_ns = LOOK_NS;
 	int rc = keeper_new(&kc, &v->keeper);
 
 	return rc ? errmsg_set(e, rc, "cannot start the keeper: %s", strerror(-rc)) : 0;
@@ -257,9 +268,9 @@ int volume_start(struct volume *v, struct fs *fs, struct errmsg *e)
 	if (!rc && v->offline && !v->cfg.read_only)
 		rc = volume_replay_start(v, e); /* there before the keeper may want to let it begin */
 	if (!rc)
-		rc = start_keeper(v, e);
-	if (!rc)
 		rc = redis_loader_new(&v->url, fs, feed_inodes, v, &v->loader);
+	if (!rc)
+		rc = start_keeper(v, e);
 	if (!rc && !v->offline && !v->cfg.read_only)
 		rc = volume_replay_start(v, e);
 	return rc;

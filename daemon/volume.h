@@ -48,6 +48,8 @@ struct volume_config {
 /* Parses the URL, loads and checks the setting, opens (does not touch) the storage. Offline: from volume.json. */
 int volume_connect(const struct volume_config *cfg, struct volume **out, struct errmsg *e);
 void volume_free(struct volume *v); /* NULL-safe; after volume_detach, or if that was never reached */
+/* --read-only with Redis: takes no lease, shows what Redis has. */
+bool volume_only_looks(const struct volume *v);
 const struct rds_setting *volume_setting(const struct volume *v);
 const struct rds_url *volume_url(const struct volume *v);
 void volume_fs_config(const struct volume *v, struct fs_config *out);

@@ -188,12 +188,11 @@ static int take_lease(struct volume *v, struct journal *j, uint64_t last_epoch, 
 	return 0;
 }
 
-/* usedSpace and totalInodes of the view: Redis's plus what it does not have yet. */
-static int init_counters(struct volume *v, struct journal *j, struct errmsg *e)
+int volume_init_counters(struct volume *v, struct journal *j, struct rds_conn *c, struct errmsg *e)
 {
 	struct rds_position pos;
 	int64_t space, inodes, more_space = 0, more_inodes = 0;
-	int rc = lease_counters(v->conn, &space, &inodes, &pos, e);
+	int rc = lease_counters(c, &space, &inodes, &pos, e);
 
 	if (!rc && (rc = volume_sum_deltas(j, pos.seq, &more_space, &more_inodes)) != 0)
 		errmsg_set(e, rc, "the journal in %s cannot be read: run jfs-recover check", v->cache_dir);
@@ -313,6 +312,8 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 
 	v->journal = j;
 	snprintf(v->cache_dir, sizeof(v->cache_dir), "%s", cache_dir);
+	if (volume_only_looks(v))
+		return volume_view_attach(v, j, e);
 	rc = meta_get_u64(j, "epoch", &last_epoch);
 	if (!rc)
 		rc = meta_get_u64(j, "session", &last_sid);
@@ -342,7 +343,7 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 	if (!rc)
 		rc = start_session(v, j, last_sid, e);
 	if (!rc)
-		rc = init_counters(v, j, e);
+		rc = volume_init_counters(v, j, v->conn, e);
 	if (!rc)
 		rc = volume_file_write(v, e);
 	return rc;

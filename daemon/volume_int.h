@@ -40,6 +40,7 @@ struct volume {
 	char nonce[RDS_CHAIN_LEN + 1]; /* offline: see lease_resume */
 	uint64_t last_sid, offline_applied;
 	bool counted;
+	char seen[512]; /* volume_view.c: what Redis showed when the view was emptied; the keeper's after the mount */
 	struct obj_store *store;
 	struct block_cache *cache;
 	struct slice_reader *reader;
@@ -53,12 +54,18 @@ struct volume {
 	struct staged_look look; /* under lock */
 };
 
+/* usedSpace and totalInodes of the view: Redis's plus what it does not have yet. */
+int volume_init_counters(struct volume *v, struct journal *j, struct rds_conn *c, struct errmsg *e);
 int volume_meta_put(struct journal *j, const char *name, const void *val, size_t len);
 
 /* volume_attach.c: up to where the journal says that Redis and S3 have everything. */
 uint64_t volume_confirmed(struct journal *j);
 /* The keeper's resume (daemon/keeper.h) of a mount that began offline. */
 int volume_resume(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e);
+
+/* volume_view.c: a mount that only looks */
+int volume_view_attach(struct volume *v, struct journal *j, struct errmsg *e);
+int volume_view_look(void *ctx, struct rds_conn *c, struct errmsg *e); /* the keeper's */
 
 /* volume_file.c: CACHE/volume.json */
 int volume_file_write(struct volume *v, struct errmsg *e);
