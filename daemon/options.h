@@ -46,7 +46,7 @@ struct options_spec {
 };
 
 #define OPTIONS_MAX	128
-#define OPTIONS_ARGS_MAX 8
+#define OPTIONS_ARGS_MAX 64
 
 struct options_result {
 	bool given[OPTIONS_MAX]; /* by place in the table */

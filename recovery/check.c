@@ -71,8 +71,8 @@ static void advise(const struct recover_options *o, struct report *r)
 		snprintf(r->advice, sizeof(r->advice), "this journal cannot be replayed into that Redis; save what is only here: "
 			"jfs-recover export --apply --cache-dir %.900s TARGET", r->cache);
 	else if (r->broken.n && r->staged_bad)
-		snprintf(r->advice, sizeof(r->advice), "copy %s before anything else; the files named above have lost bytes, all others "
-			"can be replayed", r->cache);
+		snprintf(r->advice, sizeof(r->advice), "copy %.400s before anything else; the files named above have lost bytes: give them "
+			"up (jfs-recover discard --apply --cache-dir %.400s PATH...), then all others can be replayed", r->cache, r->cache);
 	else if (r->broken.n)
 		snprintf(r->advice, sizeof(r->advice), "copy %s before anything else, then mount or replay what is whole", r->cache);
 	else if (r->backlog_ops || r->backlog_bytes)

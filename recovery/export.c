@@ -45,23 +45,6 @@ static int fail(struct export *x, const char *path, const char *what, int err)
 
 /* --- paths --- */
 
-/* Undoes text_escape for one component. 0, -EINVAL: no name for a file. */
-static int component(const char *p, size_t n, char *out)
-{
-	size_t len = 0;
-
-	for (size_t i = 0; i < n && len < NAME_MAX; i++) {
-		if (p[i] != '\\' || i + 3 >= n) {
-			out[len++] = p[i];
-			continue;
-		}
-		out[len++] = (char)((p[i + 1] - '0') << 6 | (p[i + 2] - '0') << 3 | (p[i + 3] - '0'));
-		i += 3;
-	}
-	out[len] = '\0';
-	return len == 0 || strcmp(out, ".") == 0 || strcmp(out, "..") == 0 || strchr(out, '/') ? -EINVAL : 0;
-}
-
 /* Opens the directory that holds the path's last component, making what is missing; name: NAME_MAX + 1. The descriptor, or
  * -errno with a text. */
 static int parent_open(struct export *x, const char *path, char *name)
@@ -77,7 +60,7 @@ static int parent_open(struct export *x, const char *path, char *name)
 
 		at += *at == '/';
 		slash = strchr(at, '/');
-		if (component(at, slash ? (size_t)(slash - at) : strlen(at), name)) {
+		if (text_unescape(at, slash ? (size_t)(slash - at) : strlen(at), name)) {
 			close(fd);
 			return fail(x, path, "no name for a file", EINVAL);
 		}

@@ -182,3 +182,27 @@ void text_escape(const void *text, size_t n, struct buf *out)
 		n -= len;
 	}
 }
+
+static bool octal(const char *p)
+{
+	return p[0] >= '0' && p[0] <= '3' && p[1] >= '0' && p[1] <= '7' && p[2] >= '0' && p[2] <= '7';
+}
+
+int text_unescape(const char *p, size_t n, char out[256])
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		char c = p[i];
+
+		if (c == '\\' && n - i > 3 && octal(p + i + 1)) {
+			c = (char)((p[i + 1] - '0') << 6 | (p[i + 2] - '0') << 3 | (p[i + 3] - '0'));
+			i += 3;
+		}
+		if (c == '/' || c == '\0' || len == 255)
+			return -EINVAL;
+		out[len++] = c;
+	}
+	out[len] = '\0';
+	return len == 0 || strcmp(out, ".") == 0 || strcmp(out, "..") == 0 ? -EINVAL : 0;
+}

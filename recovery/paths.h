@@ -30,5 +30,8 @@ bool paths_of_entry(const struct paths *p, uint64_t parent, const void *name, si
 /* Appends text made fit for a terminal line and for JSON: control characters, backslashes and bytes that are not UTF-8
  * become \ooo. */
 void text_escape(const void *text, size_t n, struct buf *out);
+/* Undoes that for the component [p, p + n) of a path: 0, -EINVAL: it names no file (empty, ".", "..", a slash, a NUL, or too
+ * long for `out`, 256 bytes). */
+int text_unescape(const char *p, size_t n, char out[256]);
 
 #endif

@@ -15,12 +15,15 @@ struct recover_options {
 	uint64_t timeout_ns; /* replay --apply: give up then, 0: never */
 	const char *meta_url; /* NULL: not given */
 	const char *dir;      /* of export */
+	char *const *paths;   /* of discard */
+	size_t n_paths;
 };
 
 /* Each prints what it found to stdout and errors to stderr, and returns an exit status. `cache`: absolute. */
 int recover_check(const struct recover_options *o, const char *cache);
 int recover_replay(const struct recover_options *o, const char *cache);
 int recover_export(const struct recover_options *o, const char *cache);
+int recover_discard(const struct recover_options *o, const char *cache);
 
 /* The common part: looks at everything and fills the report (zeroed before). RECOVER_CLEAN: see report_exit for the
  * verdict; RECOVER_CANNOT: it said why. */

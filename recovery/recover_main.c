@@ -30,31 +30,34 @@ static const struct opt table[] = {
 };
 
 static const struct options_spec spec = {
-	.usage = "jfs-recover COMMAND [--apply] --cache-dir=DIR [META-URL]\n       jfs-recover export [--apply] --cache-dir=DIR TARGET",
+	.usage = "jfs-recover COMMAND [--apply] --cache-dir=DIR [META-URL]\n       jfs-recover export [--apply] --cache-dir=DIR TARGET"
+		 "\n       jfs-recover discard [--apply] --cache-dir=DIR PATH...",
 	.summary = "Looks after the journal of a volume that is not mounted.\n\n"
 		   "commands:\n"
 		   "  check      verify the journal and list by path what is only here\n"
 		   "  replay     bring the volume up to date without mounting (with --apply)\n"
-		   "  export     write the files that are only here below TARGET, without Redis and the object store (with --apply)\n\n"
+		   "  export     write the files that are only here below TARGET, without Redis and the object store (with --apply)\n"
+		   "  discard    give up files that cannot be saved, so that all others can be replayed (with --apply)\n\n"
 		   "exit status: 0 clean, 1 repaired, 2 work is only here, 4 something is broken, 8 cannot run, 16 usage",
 	.opts = table,
 	.args_min = 0,
-	.args_max = 1,
+	.args_max = OPTIONS_ARGS_MAX,
 };
 
 static const struct command {
 	const char *name;
 	int (*fn)(const struct recover_options *o, const char *cache);
-	bool needs_url, needs_dir;
+	enum { ARG_URL, ARG_URL_TO_APPLY, ARG_DIR_TO_APPLY, ARG_PATHS } arg;
 } commands[] = {
-	{"check", recover_check, false, false},
-	{"replay", recover_replay, true, false},
-	{"export", recover_export, false, true},
-	{NULL, NULL, false, false},
+	{"check", recover_check, ARG_URL},
+	{"replay", recover_replay, ARG_URL_TO_APPLY},
+	{"export", recover_export, ARG_DIR_TO_APPLY},
+	{"discard", recover_discard, ARG_PATHS},
+	{NULL, NULL, ARG_URL},
 };
 
 /* Of the design, not of this release. */
-static const char *const later[] = {"rebase", "discard", NULL};
+static const char *const later[] = {"rebase", NULL};
 
 static int usage(const char *text)
 {
@@ -88,10 +91,12 @@ static int run(const struct command *c, const struct recover_options *o)
 
 	if (!o->cache_dir)
 		return usage("--cache-dir is missing");
-	if (c->needs_url && o->apply && !o->meta_url)
+	if (c->arg == ARG_URL_TO_APPLY && o->apply && !o->meta_url)
 		return usage("META-URL is missing");
-	if (c->needs_dir && o->apply && !o->dir)
+	if (c->arg == ARG_DIR_TO_APPLY && o->apply && !o->dir)
 		return usage("the directory to export to is missing");
+	if (c->arg == ARG_PATHS && !o->n_paths)
+		return usage("the paths of what is to be discarded are missing");
 	rc = cache_find(o->cache_dir, o->uuid, &cache, &e);
 	if (rc == -EINVAL)
 		return usage(e.text);
@@ -130,8 +135,15 @@ int main(int argc, char **argv)
 		status = usage(e.text);
 	} else if (res.help) {
 		options_help(&spec);
+	} else if (c->arg != ARG_PATHS && res.arg_count > 1) {
+		status = usage("too many arguments");
 	} else {
-		*(c->needs_dir ? &o.dir : &o.meta_url) = res.arg_count ? res.args[0] : NULL;
+		if (c->arg == ARG_PATHS) {
+			o.paths = res.args;
+			o.n_paths = (size_t)res.arg_count;
+		} else {
+			*(c->arg == ARG_DIR_TO_APPLY ? &o.dir : &o.meta_url) = res.arg_count ? res.args[0] : NULL;
+		}
 		if (o.debug)
 			log_set_level(LOG_LVL_DEBUG);
 		status = run(c, &o);

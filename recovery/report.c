@@ -50,7 +50,7 @@ enum recover_exit report_exit(const struct report *r)
 {
 	if (r->broken.n)
 		return RECOVER_BROKEN;
-	if ((r->backlog_ops || r->backlog_bytes) && !r->exported_to)
+	if ((r->backlog_ops || r->backlog_bytes) && !r->exported_to && !r->discarded)
 		return RECOVER_BACKLOG;
 	return r->applied_now ? RECOVER_REPAIRED : RECOVER_CLEAN;
 }
@@ -108,6 +108,8 @@ void report_print(const struct report *r, bool all)
 	for (size_t i = 0; i < r->broken.n; i++)
 		printf("broken     %s%s%s\n", r->broken.v[i].path ? r->broken.v[i].path : "", r->broken.v[i].path ? ": " : "",
 			r->broken.v[i].text);
+	if (r->discarded)
+		printf("discarded  %" PRIu64 " files\n", r->discarded);
 	if (r->exported_to)
 		printf("exported   %" PRIu64 " files with %" PRIu64 " bytes and %" PRIu64 " others to %s, %" PRIu64 " files not whole\n",
 			r->exported_files, r->exported_bytes, r->exported_others, r->exported_to, r->exported_partial);
@@ -183,6 +185,7 @@ int report_json(const struct report *r)
 	json_object_set_new(o, "redis", redis_json(r));
 	json_object_set_new(o, "objects", !r->objects_asked ? json_null() : json_pack("{s:I, s:I, s:I}", "checked",
 		(json_int_t)r->objects, "missing", (json_int_t)r->objects_missing, "wrong_size", (json_int_t)r->objects_short));
+	json_object_set_new(o, "discarded", number(r->discarded));
 	json_object_set_new(o, "exported", !r->exported_to ? json_null() : json_pack("{s:s, s:I, s:I, s:I, s:I}", "directory",
 		r->exported_to, "files", (json_int_t)r->exported_files, "others", (json_int_t)r->exported_others, "bytes",
 		(json_int_t)r->exported_bytes, "partial", (json_int_t)r->exported_partial));

@@ -30,7 +30,7 @@ struct unsafe { /* what is only here */
 };
 
 struct report {
-	const char *command; /* "check", "replay", "export" */
+	const char *command; /* "check", "replay", "export", "discard" */
 	const char *cache;
 	char uuid[64], id[64];
 	/* the journal */
@@ -52,6 +52,7 @@ struct report {
 	bool no_replay; /* one of them: what is here must not, or cannot, be brought to Redis */
 	/* replay */
 	bool applied_now;
+	uint64_t discarded; /* files that were given up */
 	/* export */
 	const char *exported_to; /* NULL: nothing was written */
 	uint64_t exported_files, exported_others, exported_bytes, exported_partial;

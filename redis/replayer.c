@@ -19,6 +19,8 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+#define MERGE_STEP 20000 /* records: about as many as a script may have commands */
+
 void replayer_say(struct replayer *r, enum replayer_state s, const char *fmt, ...)
 {
 	va_list ap;
@@ -302,6 +304,35 @@ static int uploads_note(struct replayer *r)
 	return err;
 }
 
+static int past_step(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	uint64_t *v = arg; /* how many more, and where it ended */
+
+	(void)rec;
+	(void)len;
+	v[1] = seq;
+	return --v[0] == 0;
+}
+
+/* Staged bytes of the window cannot be read. If the files that they belong to were removed since, a window that reaches
+ * behind that needs them no more: tries further and further. False: nothing has happened since that could help. */
+static bool merge_forward(struct replayer *r, const struct win *win)
+{
+	uint64_t from = win->w.end > r->merged_to ? win->w.end : r->merged_to, step[2] = { MERGE_STEP, 0 };
+	size_t i = 0;
+
+	while (i < r->wins.n && r->wins.v[i] != win)
+		i++;
+	if (i == r->wins.n || journal_log_scan(r->j, from, journal_mark(r->j, WM_DURABLE), past_step, step) < 0 || !step[1])
+		return false;
+	log_warn("what=\"staged bytes cannot be read: the window is merged with what came after it\" seq=%llu to=%llu",
+		(unsigned long long)win->w.end, (unsigned long long)step[1]);
+	r->min_end = r->merged_to = step[1];
+	wins_drop(r, i);
+	r->look_at_ms = 1;
+	return true;
+}
+
 static void upload_event(struct replayer *r, const struct event *ev)
 {
 	struct win *win = win_find(r, ev->end);
@@ -313,6 +344,8 @@ static void upload_event(struct replayer *r, const struct event *ev)
 			r->busy.v[i--] = r->busy.v[--r->busy.n];
 	if (ev->err) {
 		log_error("what=\"upload failed\" seq=%llu err=\"%s\"", (unsigned long long)ev->end, strerror(-ev->err));
+		if (ev->err != -ECANCELED && win && merge_forward(r, win))
+			return;
 		if (ev->err != -ECANCELED)
 			replayer_say(r, REPLAY_STOPPED, "staged bytes of a window cannot be read (%s): see jfs-recover check", strerror(-ev->err));
 		if (win)

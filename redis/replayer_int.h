@@ -102,7 +102,8 @@ struct replayer {
 	uint64_t serial;
 	VEC(struct loaded_list) loaded;
 	bool no_smap;		/* the next plan must not use earlier windows' slices */
-	uint64_t min_end;	/* a conflict's repair: the next window reaches at least here */
+	uint64_t min_end;	/* a repair: the next window reaches at least here */
+	uint64_t merged_to;	/* so far windows were merged because staged bytes of them cannot be read */
 	uint64_t boot;		/* which one this is, util/boot.h */
 
 	struct chooser *ch;

@@ -239,21 +239,51 @@ static int plan_make(struct replayer *r, uint64_t from, uint64_t end, const stru
 
 /* --- building --- */
 
+/* Slices of merged windows that hold nothing any more are left out: their bytes may be those that cannot be read. *there
+ * says how many of the first ones have objects. */
+static int slices_fill(struct window *w, const struct window_plan *p, bool merged, size_t *there)
+{
+	struct hmap named = { 0 };
+	size_t kept_there = 0;
+	int err = 0;
+
+	for (size_t i = 0; merged && i < p->posts.n && !err; i++) {
+		for (uint32_t k = 0; k < p->posts.v[i].n && !err; k++) {
+			uint64_t id = get_be64(p->posts.v[i].records + (size_t)k * JFS_SLICE_LEN + 4);
+			bool fresh;
+			uint32_t at;
+
+			err = hmap_put(&named, &id, sizeof(id), 0, &at, &fresh);
+		}
+	}
+	for (size_t i = 0; i < p->slices.n && !err; i++) {
+		uint64_t id = p->slices.v[i].s.id;
+		struct pl_slice *s;
+		uint32_t at;
+
+		if (merged && i < p->n_recorded && !hmap_get(&named, &id, sizeof(id), &at))
+			continue;
+		kept_there += i < *there;
+		s = vec_push(&w->slices);
+		if (!s)
+			err = -ENOMEM;
+		if (err)
+			break;
+		*s = p->slices.v[i];
+		s->s.pieces = arena_copy(&w->mem, s->s.pieces, s->s.n * sizeof(*s->s.pieces));
+		if (!s->s.pieces)
+			err = -ENOMEM;
+	}
+	hmap_fini(&named);
+	*there = kept_there;
+	return err;
+}
+
 static int window_fill_from(struct replayer *r, struct window *w, const struct window_plan *p)
 {
 	const struct pl_orphan *base = r->wins.n ? r->wins.v[r->wins.n - 1]->w.orphans.v : r->orphans.v;
 	size_t n = r->wins.n ? r->wins.v[r->wins.n - 1]->w.orphans.n : r->orphans.n;
 
-	for (size_t i = 0; i < p->slices.n; i++) {
-		struct pl_slice *s = vec_push(&w->slices);
-
-		if (!s)
-			return -ENOMEM;
-		*s = p->slices.v[i];
-		s->s.pieces = arena_copy(&w->mem, s->s.pieces, s->s.n * sizeof(*s->s.pieces));
-		if (!s->s.pieces)
-			return -ENOMEM;
-	}
 	for (size_t i = 0; i < p->posts.n; i++) {
 		struct pl_post *o = vec_push(&w->posts);
 
@@ -304,7 +334,9 @@ static int window_build(struct replayer *r, uint64_t from, uint64_t end, const c
 			window_chain(before, end, win->w.nonce, win->w.chain);
 		}
 		win->slices_done = rec.there;
-		err = window_fill_from(r, &win->w, win->plan);
+		err = slices_fill(&win->w, win->plan, !k, &win->slices_done);
+		if (!err)
+			err = window_fill_from(r, &win->w, win->plan);
 	}
 	if (!err)
 		err = window_record(r, &win->w, k && rec.w.n ? &known : NULL, win->w.slices.n - win->slices_done, &seq);

@@ -396,6 +396,7 @@ def run_mode(t, query, options):
     history = History(t.seed)
     assert history.run(m.path("work"), 150), "an operation failed"
     assert not tree_diff(tree_of(m.path("work")), history.model.tree())
+    history.real.close()
     for i in range(20):
         with open(m.path(f"f{i}"), "wb") as f:
             f.write(os.urandom(5000 * i))

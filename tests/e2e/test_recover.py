@@ -206,7 +206,7 @@ def wrong_usage_changes_nothing(t):
     for words in ((), ("frobnicate",), ("check",), ("check", "--cache-dir"), ("check", "--bogus", "--cache-dir", empty),
                   ("check", "--cache-dir", empty, "redis://127.0.0.1:1/0", "more"), ("replay", "--apply", "--cache-dir", empty)):
         recover(t, *words, status=USAGE)
-    for later in ("rebase", "discard"):
+    for later in ("rebase",):
         text = recover(t, later, "--cache-dir", empty, status=USAGE)
         assert "not available in this release" in text, text
     assert "no journal here" in recover(t, "check", "--cache-dir", empty, status=CANNOT)
@@ -595,6 +595,73 @@ def export_refuses_bad_targets(t):
     os.symlink("/", os.path.join(t.path("in the way"), "a"))
     text = recover(t, "export", "--apply", "--cache-dir", m.cache, t.path("in the way"), status=CANNOT)
     assert "in the way/a" in text, text
+
+
+def damaged_file(t):
+    """A volume with a backlog in which the staged bytes of /bad are damaged, in base, with a window chosen over them."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "1")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    with open(m.path("bad"), "wb") as f:
+        f.write(b"#" * 5000 + b"needle" + b"#" * 5000)
+    fill(m)
+    fd = os.open(m.path("bad"), os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    m.umount()
+    for top, _, files in os.walk(m.cache):
+        for name in files:
+            if name.endswith(".seg"):
+                damage(os.path.join(top, name), b"needle")
+    return volume, m
+
+
+def whole_without_it(t, volume, m):
+    m.umount(flush=True)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    assert sorted(os.listdir(other.dir)) == ["a", "big"]
+    assert os.path.getsize(other.path("big")) == 3 << 20 and bytes_of(other.path("a/c/f")) == b"hello\n"
+    other.umount(flush=True)
+
+
+@test(timeout=120, needs=LOCAL)
+def a_damaged_staging_segment_and_rm(t):
+    """In a mount: replay stops at the file whose bytes are damaged; when that was removed and the volume is mounted again, all
+    others go on, although a window had been chosen that needs the bytes."""
+    volume, m = damaged_file(t)
+    m.mount()
+    with contextlib.suppress(CommandError):
+        m.flush()
+        raise AssertionError("what cannot be read was flushed")
+    wait_until(lambda: "staged bytes" in t.run(JFS, "status", m.dir), what="a status that says why")
+    os.unlink(m.path("bad"))
+    m.umount()
+    m.mount()
+    m.flush()
+    whole_without_it(t, volume, m)
+
+
+@test(timeout=120, needs=LOCAL)
+def a_damaged_staging_segment_and_discard(t):
+    """Without a mount: check names the file, replay leaves the journal alone, discard gives the file up, replay does the rest."""
+    volume, m = damaged_file(t)
+    r = check(t, m, m.url(), status=BROKEN)
+    assert [b["path"] for b in r["broken"]] == ["/bad"] and "discard" in r["advice"], r
+    recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=BROKEN)
+    before = tree_of_cache(m)
+    recover(t, "discard", "--cache-dir", m.cache, "/bad", status=BROKEN)
+    for words in (("/nothing",), ("/a",), ("/bad", "/../etc"), ("/bad/deeper",)):
+        text = recover(t, "discard", "--apply", "--cache-dir", m.cache, *words, status=CANNOT)
+        assert words[-1] in text, text
+    assert tree_of_cache(m) == before or check(t, m, m.url(), status=BROKEN)
+    t.run(JFS_RECOVER, "discard", "--apply", "--cache-dir", m.cache, "/bad", status=CANNOT,
+          env={"JFS_FAULT": "recover.discard.before:1:kill"})
+    r = json.loads(recover(t, "discard", "--apply", "--json", "--cache-dir", m.cache, "/bad", status=REPAIRED))
+    assert r["discarded"] == 1 and not r["broken"], r
+    check(t, m, m.url(), status=BACKLOG)
+    recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=REPAIRED)
+    m.mount()
+    whole_without_it(t, volume, m)
 
 
 if __name__ == "__main__":
