@@ -22,10 +22,11 @@ struct gate {
 	struct gate_config cfg;
 	_Atomic int64_t room; /* bytes that writers may take before the next measurement */
 	_Atomic bool active;  /* something passed since the last measurement */
+	bool started;	      /* the owner's; not beside flags that the thread reads, which takes them in one word */
+	pthread_t thread;
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t cond;  /* CLOCK_MONOTONIC */
-	pthread_t thread;
-	bool started, stop, kicked;
+	bool stop, kicked;
 	struct lane lane[2]; /* GATE_META - 1, GATE_DATA - 1 */
 	struct gate_figures f;
 };
