@@ -159,8 +159,8 @@ int fs_compact(struct fs *fs, uint64_t ino, uint32_t *chunk, uint64_t *seq, stru
 struct fs_piece {
 	enum extent_kind kind;
 	uint32_t len;
-	uint64_t segment;
-	uint32_t off;	     /* staged */
+	uint32_t off;	     /* staged: [off, off + len) of the run */
+	struct staged run;
 	uint64_t slice_id;   /* object */
 	uint32_t slice_size, slice_off;
 };

@@ -104,8 +104,8 @@ static void piece_from_span(struct fs_piece *p, const struct extent_val *e)
 {
 	*p = (struct fs_piece){ .kind = e->kind, .len = e->len };
 	if (e->kind == EXT_STAGED) {
-		p->segment = e->segment;
 		p->off = e->off;
+		p->run = (struct staged){ .segment = e->segment, .off = e->run_off, .len = e->run_len, .sum = e->sum };
 	} else if (e->kind == EXT_OBJECT) {
 		p->slice_id = e->slice_id;
 		p->slice_size = e->slice_size;

@@ -90,6 +90,15 @@ static void op_write(fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size,
 /* --- read --- */
 enum { MAP_PIECES = 64 };
 
+static void damaged(const struct req *r, const struct fs_piece *p)
+{
+	static long long said;
+
+	if (log_ratelimit(&said, 1000))
+		log_error("what=\"bytes in the cache directory are damaged: jfs-recover check lists the files\" ino=%llu segment=%llu off=%u "
+			  "len=%u", (unsigned long long)r->ino, (unsigned long long)p->run.segment, p->run.off, p->run.len);
+}
+
 static int piece_read(struct req *r, const struct fs_piece *p, char *dst)
 {
 	const struct block_reader *rd = r->s->reader;
@@ -100,7 +109,10 @@ static int piece_read(struct req *r, const struct fs_piece *p, char *dst)
 		memset(dst, 0, p->len);
 		return 0;
 	case EXT_STAGED:
-		return staging_read(journal_staging(r->s->journal), p->segment, p->off, dst, p->len);
+		rc = staging_read_run(journal_staging(r->s->journal), &p->run, p->off, dst, p->len);
+		if (rc == -EBADMSG)
+			damaged(r, p);
+		return rc;
 	case EXT_OBJECT:
 		break;
 	}

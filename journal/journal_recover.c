@@ -16,6 +16,8 @@
 #include "util/fault.h"
 #include "util/log.h"
 
+#define SET_ASIDE_TOLD 1000 /* records: who lost more looks into setaside/ */
+
 struct recovery {
 	struct journal *j;
 	struct journal_report *rep;
@@ -105,6 +107,23 @@ static int set_aside(struct recovery *r, uint64_t seq, const void *rec, size_t l
 	return cachedir_setaside(&r->j->dir, name, rec, len);
 }
 
+/* Says what the record was about, as far as it can be read. */
+static void tell_set_aside(const struct recovery *r, uint64_t seq, const void *rec, size_t len)
+{
+	char about[300] = "";
+	struct rec_header h;
+	struct rec_reader it;
+	struct rec_item i;
+
+	if (r->rep->dropped > SET_ASIDE_TOLD || rec_open(rec, len, &h, &it))
+		return;
+	while (!about[0] && rec_next(&it, &i) == 1)
+		if ((i.kind == IT_PUT || i.kind == IT_DEL) && i.key[0] == T_DENTRY)
+			entry_name(&i, about, sizeof(about));
+	if (about[0])
+		log_error("recovery: set aside seq=%" PRIu64 " op=%d what=\"a change%s\"", seq, (int)h.op, about);
+}
+
 /* Errors that say nothing about the record: recovery stops, and the next one finds everything as it was. A record of a
  * newer version is whole too: whoever wrote it can still take it. */
 static bool err_is_ours(int err)
@@ -135,6 +154,7 @@ static int take_record(void *arg, uint64_t seq, const void *rec, size_t len)
 			snprintf(r->rep->first_bad, sizeof(r->rep->first_bad), "record %" PRIu64 ": %s", seq, why);
 			log_error("recovery: set aside from here on seq=%" PRIu64 " why=\"%s\"", seq, why);
 		}
+		tell_set_aside(r, seq, rec, len);
 		return set_aside(r, seq, rec, len);
 	}
 	err = rec_apply(rec, len, g->ov, &sum);

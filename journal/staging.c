@@ -36,6 +36,7 @@ struct segment {
 	int users;	      /* calls that use the descriptor now */
 	unsigned held;	      /* appends, from their reservation on, that no record names yet and that nobody gave up */
 	bool dirty, gone;
+	bool found;	      /* an earlier life made it */
 	uint32_t tail, limit; /* next free byte; end of the preallocated room */
 	uint8_t *punched;     /* a bit a block, set before it is punched; NULL: none in this life */
 	uint64_t disk;	      /* bytes it takes */
@@ -111,6 +112,7 @@ static void segment_drop(struct staging *st, struct segment *s)
 
 static void segment_found(struct staging *st, struct segment *s, const struct stat *sb)
 {
+	s->found = true;
 	s->tail = s->limit = sb->st_size < SEGMENT_SIZE ? (uint32_t)sb->st_size : SEGMENT_SIZE;
 	st->total += s->disk = (uint64_t)sb->st_blocks * 512;
 }
@@ -558,6 +560,40 @@ int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, 
 		err = -ENOENT;
 	segment_unpin(st, s);
 	pthread_mutex_unlock(&st->lock);
+	return err;
+}
+
+static bool segment_is_found(struct staging *st, uint64_t segment)
+{
+	pthread_mutex_lock(&st->lock);
+	struct segment *s = segment_find(st, segment);
+	bool found = s && s->found;
+	pthread_mutex_unlock(&st->lock);
+	return found;
+}
+
+int staging_read_run(struct staging *st, const struct staged *run, uint32_t off, void *buf, size_t len)
+{
+	uint8_t *whole = buf;
+	int err;
+
+	if (off < run->off || len > run->len || off - run->off > run->len - len || run->len > APPEND_MAX)
+		return -EUCLEAN;
+	if (!segment_is_found(st, run->segment))
+		return staging_read(st, run->segment, off, buf, len);
+	if (len < run->len) {
+		whole = malloc(run->len);
+		if (!whole)
+			return -ENOMEM;
+	}
+	err = staging_read(st, run->segment, run->off, whole, run->len);
+	if (!err && XXH3_64bits(whole, run->len) != run->sum)
+		err = -EBADMSG;
+	if (whole != buf) {
+		if (!err)
+			memcpy(buf, whole + (off - run->off), len);
+		free(whole);
+	}
 	return err;
 }
 

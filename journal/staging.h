@@ -38,6 +38,9 @@ int staging_append(struct staging *st, const void *data, size_t len, struct stag
 void staging_release(struct staging *st, uint64_t segment);
 /* Reads exactly len bytes: 0, -ENOENT (the segment is gone, or was punched there: look the bytes up again), -EIO. Thread-safe. */
 int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, size_t len);
+/* The same for bytes [off, off + len) of a run, for readers who know its checksum. What an earlier life wrote is compared with
+ * it, all of the run: -EBADMSG, or -ENOMEM. What this life wrote is in memory or was synced before our eyes. */
+int staging_read_run(struct staging *st, const struct staged *run, uint32_t off, void *buf, size_t len);
 /* Flusher only: fdatasync every segment that was appended to since the last call began. A failure is terminal. */
 int staging_sync(struct staging *st);
 /* The same for one segment, appended to by an earlier process (recovery). -ENOENT, -EIO (terminal). */

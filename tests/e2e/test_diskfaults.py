@@ -161,5 +161,128 @@ def history_12_a_full_disk_is_survived(t):
     v.finish()
 
 
+# damage
+
+def files_with(folder, needle):
+    for top, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(top, name)
+            with open(path, "rb") as f:
+                if needle in f.read():
+                    yield path
+
+
+def damage(folder, needle):
+    """Flips a bit in every copy of `needle` in the files of a folder."""
+    paths = list(files_with(folder, needle))
+    assert paths, f"{needle} is nowhere in {folder}"
+    for path in paths:
+        with open(path, "r+b") as f:
+            data = f.read()
+            at = data.find(needle)
+            while at >= 0:
+                f.seek(at)
+                f.write(bytes([data[at] ^ 1]))
+                at = data.find(needle, at + 1)
+
+
+def put(m, name, data):
+    with open(m.path(name), "wb") as f:
+        f.write(data)
+
+
+def get(m, name):
+    with open(m.path(name), "rb") as f:
+        return f.read()
+
+
+@test(timeout=120, needs=NEEDS)
+def a_damaged_segment_is_found_and_the_rest_served(t):
+    """Damaged staged bytes are neither served nor uploaded; jfs-recover names the file."""
+    volume = Volume(t, RedisServer(t)).format()
+    log = t.path("daemon.log")
+    m = Mount(t, volume, "--writeback", "--upload-delay=1h", "--log", log)
+    put(m, "bad", b"needle in the segment " * 3000)
+    put(m, "good", b"hay " * 3000)
+    m.umount()
+    damage(os.path.join(m.cache), b"needle in the segment")
+    m.mount()
+    assert get(m, "good") == b"hay " * 3000
+    for size in (10, 100000):
+        try:
+            with open(m.path("bad"), "rb", buffering=0) as f:
+                data = f.read(size)
+        except OSError as e:
+            assert e.errno == errno.EIO, e
+        else:
+            raise AssertionError(f"damaged bytes were served: {data[:40]}")
+    with open(log, encoding="utf-8") as f:
+        assert "damaged" in f.read()
+    m.umount()
+    text = t.run(JFS_RECOVER, "check", "--cache-dir", m.cache, volume.url(), status=4)
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("broken")] == ["/bad:"], text
+
+
+@test(timeout=120, needs=NEEDS)
+def a_damaged_record_ends_what_recovery_takes(t):
+    """What came before it is there, it and what came behind is set aside and reported by name."""
+    volume = Volume(t, RedisServer(t)).format()
+    log = t.path("daemon.log")
+    m = Mount(t, volume, "--writeback", "--sync-interval=60s", "--log", log)
+    m.flush()
+    for name in ("first", "needle-in-the-log", "behind"):
+        os.mkdir(m.path(name))
+    m.kill()
+    m.end()
+    damage(m.hot, b"needle-in-the-log")
+    m.mount()
+    with open(log, encoding="utf-8") as f:
+        assert '"behind" in directory 1' in f.read().replace("\\", ""), "the log does not name what is set aside"
+    assert sorted(os.listdir(m.dir)) == ["first"], os.listdir(m.dir)
+    folder = os.path.join(m.cache, os.listdir(m.cache)[0], "setaside")
+    assert len(os.listdir(folder)) >= 2, os.listdir(folder)
+    os.mkdir(m.path("goes-on"))
+    m.umount(flush=True)
+    text = t.run(JFS_RECOVER, "check", "--cache-dir", m.cache, volume.url(), status=4)
+    assert "could not take acknowledged records" in text, text
+
+
+@test(timeout=300, needs=NEEDS)
+def damaged_pages_of_base_bring_no_crash(t):
+    """LMDB's pages bear no checksum: what a page says that makes no sense is refused or EIO, never a crash or a hang."""
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--upload-delay=1h")
+    for n in range(300):
+        put(m, f"file-{n}", b"%d" % n * 100)
+    m.umount()
+    base = os.path.join(m.cache, os.listdir(m.cache)[0], "base", "data.mdb")
+    with open(base, "rb") as f:
+        whole = f.read()
+    outcomes = {"refused": 0, "damage seen": 0, "nothing seen": 0}
+    for _ in range(12):
+        spoiled = bytearray(whole)
+        at = t.rng.randrange(len(whole) // 4096) * 4096
+        spoiled[at:at + 4096] = t.rng.choice((bytes(4096), t.rng.randbytes(4096), whole[:4096]))
+        with open(base, "wb") as f:
+            f.write(spoiled)
+        shutil.rmtree(m.hot, ignore_errors=True)
+        text = t.run(*m.command("--offline"), status=None)
+        if t.status:
+            assert t.status == 1 and text.strip(), f"exit {t.status}: {text}"
+            outcomes["refused"] += 1
+            subprocess.run(["umount", "-l", m.dir], stderr=subprocess.DEVNULL, check=False)
+            continue
+        bad = 0
+        for n in range(300):
+            try:
+                bad += get(m, f"file-{n}") != b"%d" % n * 100
+            except OSError:
+                bad += 1
+        outcomes["damage seen" if bad else "nothing seen"] += 1
+        subprocess.run(["umount", "-l", m.dir], check=True)
+    t.note(outcomes)
+    assert outcomes["refused"] + outcomes["damage seen"], outcomes
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -201,7 +201,7 @@ static inline ssize_t fk_read(struct fk *f, uint64_t ino, uint64_t off, uint8_t 
 			REQUIRE(p[i].len > 0 && p[i].len <= len - got);
 			memset(buf + got, 0, p[i].len);
 			if (p[i].kind == EXT_STAGED)
-				CHECK_EQ(staging_read(journal_staging(f->k.j), p[i].segment, p[i].off, buf + got, p[i].len), 0);
+				CHECK_EQ(staging_read_run(journal_staging(f->k.j), &p[i].run, p[i].off, buf + got, p[i].len), 0);
 			for (uint32_t b = 0; p[i].kind == EXT_OBJECT && b < p[i].len; b++)
 				buf[got + b] = fk_object_byte(p[i].slice_id, p[i].slice_off + b);
 		}

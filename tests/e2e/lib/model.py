@@ -510,14 +510,18 @@ class Real:
         finally:
             os.close(fd)
 
+    def pwrite(self, fd, offset, data):
+        whole(os.pwrite(fd, data, offset), len(data))
+
     def op_create(self, path, mode):
         self.with_fd(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, lambda fd: None, mode)
 
-    def op_write(self, path, offset, seed, length):
-        self.with_fd(path, os.O_WRONLY, lambda fd: whole(os.pwrite(fd, data_of(seed, length), offset), length))
+    def op_write(self, path, offset, seed, length, part=None):
+        self.with_fd(path, os.O_WRONLY, lambda fd: self.pwrite(fd, offset, data_of(seed, length)[:part]))
 
-    def op_swrite(self, path, offset, seed, length):
-        self.with_fd(path, os.O_WRONLY | os.O_SYNC, lambda fd: whole(os.pwrite(fd, data_of(seed, length), offset), length))
+    def op_swrite(self, path, offset, seed, length, part=None):
+        self.with_fd(path, os.O_WRONLY | os.O_SYNC,
+                     lambda fd: self.pwrite(fd, offset, data_of(seed, length)[:part]))
 
     def op_copy(self, source, source_at, target, target_at, length):
         def copy(src):
@@ -538,8 +542,8 @@ class Real:
         if old is not None:
             os.close(old)
 
-    def op_hwrite(self, slot, offset, seed, length):
-        whole(os.pwrite(self.handle(slot), data_of(seed, length), offset), length)
+    def op_hwrite(self, slot, offset, seed, length, part=None):
+        self.pwrite(self.handle(slot), offset, data_of(seed, length)[:part])
 
     def op_hcheck(self, slot):
         st = os.fstat(self.handle(slot))
@@ -552,8 +556,10 @@ class Real:
     def op_crash(self):
         self.close()
 
-    def op_append(self, path, seed, length):
-        self.with_fd(path, os.O_WRONLY | os.O_APPEND, lambda fd: whole(os.write(fd, data_of(seed, length)), length))
+    def op_append(self, path, seed, length, part=None):
+        data = data_of(seed, length)[:part]
+        self.with_fd(path, os.O_WRONLY | os.O_APPEND,
+                     lambda fd: whole(os.write(fd, data), len(data)))
 
     def op_truncate(self, path, size):
         self.with_fd(path, os.O_WRONLY, lambda fd: os.ftruncate(fd, size))
