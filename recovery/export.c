@@ -237,14 +237,20 @@ static int note_partial(struct export *x, const char *path, uint64_t missing, ui
 	return rc;
 }
 
-static int export_file(struct export *x, int dir, const char *name, const char *path, uint64_t ino, const struct jfs_attr *a)
+static int export_file(struct export *x, int dir, const char *name, const struct unsafe *u, const struct jfs_attr *a)
 {
+	const char *path = u->path;
+	uint64_t ino = u->ino;
 	uint64_t missing, first = 0, bad = 0;
 	char part[NAME_MAX + 32];
 	int fd, rc = missing_bytes(x, ino, a->length, &missing, &first);
 
 	if (rc)
 		return fail(x, path, "its extents cannot be read", -rc);
+	if (missing && !u->bytes) { /* its mode or times changed: there are no bytes to be saved */
+		x->out->skipped++;
+		return 0;
+	}
 	if (unlinkat(dir, TEMPORARY, 0) && errno != ENOENT)
 		return fail(x, path, "an old temporary file", errno);
 	fd = openat(dir, TEMPORARY, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -342,7 +348,7 @@ static int export_one(struct export *x, const struct unsafe *u, bool dirs)
 	if (v.attr.type == JFS_DIR)
 		rc = export_dir(x, dir, name, u->path, u->ino, &v.attr);
 	else if (v.attr.type == JFS_FILE)
-		rc = export_file(x, dir, name, u->path, u->ino, &v.attr);
+		rc = export_file(x, dir, name, u, &v.attr);
 	else if (v.attr.type == JFS_SYMLINK || (v.attr.type > JFS_SYMLINK && v.attr.type <= JFS_SOCKET))
 		rc = export_node(x, dir, name, u->path, u->ino, &v.attr);
 	if (!rc && fsync(dir))
@@ -411,6 +417,7 @@ static int write_tree(void *arg, struct scan *s, struct report *r, struct errmsg
 	r->exported_others = out.others;
 	r->exported_bytes = out.bytes;
 	r->exported_partial = out.partial;
+	r->exported_skipped = out.skipped;
 	r->applied_now = out.files + out.others > 0;
 	snprintf(r->advice, sizeof(r->advice), "look at %.500s, then keep or remove %.500s: it still holds all of this", c->o->dir, c->cache);
 	return 0;

@@ -7,6 +7,7 @@
 struct exported {
 	uint64_t files, others, bytes; /* others: directories, symlinks, special nodes */
 	uint64_t partial;	       /* of the files: not all of their bytes are here */
+	uint64_t skipped;	       /* files of which only attributes changed, and whose bytes are elsewhere */
 };
 
 /* Writes everything that the report lists as only here (but names that were removed) below dir, which is made if it is not

@@ -111,8 +111,9 @@ void report_print(const struct report *r, bool all)
 	if (r->discarded)
 		printf("discarded  %" PRIu64 " files\n", r->discarded);
 	if (r->exported_to)
-		printf("exported   %" PRIu64 " files with %" PRIu64 " bytes and %" PRIu64 " others to %s, %" PRIu64 " files not whole\n",
-			r->exported_files, r->exported_bytes, r->exported_others, r->exported_to, r->exported_partial);
+		printf("exported   %" PRIu64 " files with %" PRIu64 " bytes and %" PRIu64 " others to %s, %" PRIu64 " files not whole, %" PRIu64
+			" left out (only their attributes are here)\n", r->exported_files, r->exported_bytes, r->exported_others, r->exported_to,
+			r->exported_partial, r->exported_skipped);
 	printf("summary    %s: %" PRIu64 " operations and %" PRIu64 " bytes are only here\n", verdict(r), r->backlog_ops,
 		r->backlog_bytes);
 	if (r->advice[0])
@@ -186,9 +187,9 @@ int report_json(const struct report *r)
 	json_object_set_new(o, "objects", !r->objects_asked ? json_null() : json_pack("{s:I, s:I, s:I}", "checked",
 		(json_int_t)r->objects, "missing", (json_int_t)r->objects_missing, "wrong_size", (json_int_t)r->objects_short));
 	json_object_set_new(o, "discarded", number(r->discarded));
-	json_object_set_new(o, "exported", !r->exported_to ? json_null() : json_pack("{s:s, s:I, s:I, s:I, s:I}", "directory",
+	json_object_set_new(o, "exported", !r->exported_to ? json_null() : json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "directory",
 		r->exported_to, "files", (json_int_t)r->exported_files, "others", (json_int_t)r->exported_others, "bytes",
-		(json_int_t)r->exported_bytes, "partial", (json_int_t)r->exported_partial));
+		(json_int_t)r->exported_bytes, "partial", (json_int_t)r->exported_partial, "skipped", (json_int_t)r->exported_skipped));
 	json_object_set_new(o, "only_here", unsafe_json(r));
 	json_object_set_new(o, "broken", broken_json(r));
 	json_object_set_new(o, "advice", json_string(r->advice));

@@ -55,7 +55,7 @@ struct report {
 	uint64_t discarded; /* files that were given up */
 	/* export */
 	const char *exported_to; /* NULL: nothing was written */
-	uint64_t exported_files, exported_others, exported_bytes, exported_partial;
+	uint64_t exported_files, exported_others, exported_bytes, exported_partial, exported_skipped;
 	char advice[1200];
 };
 

@@ -259,7 +259,7 @@ void lease_refusal(const struct lease_state *st, struct errmsg *e)
 	case LEASE_GONE:
 		errmsg_set(e, -EKEYREVOKED,
 			"the volume's Redis database does not know this journal any more (it was reloaded or flushed): run jfs-recover "
-			"check, then rebase or export");
+			"check, then jfs-recover export");
 		break;
 	case LEASE_AHEAD:
 		errmsg_set(e, -EKEYREVOKED,

@@ -664,5 +664,62 @@ def a_damaged_staging_segment_and_discard(t):
     whole_without_it(t, volume, m)
 
 
+@test(timeout=120, needs=LOCAL)
+def redis_was_reloaded_from_a_dump(t):
+    """The private key does not survive that: nothing of the journal may be replayed, ids are handed out again. The walk: check,
+    export, mount with an empty cache directory, copy."""
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    fill(m)
+    m.flush()
+    dump = {k: v for k, v in volume.keys().items() if not k.startswith("z") and k not in ("allSessions", "sessionInfos")}
+    with open(m.path("a/new"), "wb") as f:
+        f.write(b"new" * 100000)
+    os.mkdir(m.path("later"))
+    want = listing(m.dir)
+    kill(m)
+    with redis.client(volume.db) as c:
+        c("FLUSHDB")
+        keyspace.load_db(c, dump)
+    before = volume.keys()
+    assert "jfs-recover" in m.mount(status=1)
+    r = check(t, m, m.url(), status=BROKEN)
+    assert r["redis"]["position"] == "gone" and "export" in r["advice"] and states(r)["/a/new"] == "new", r
+    recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=BROKEN)
+    assert volume.keys() == before, "something was written into a Redis that does not know this journal"
+    target = t.path("saved")
+    exported(t, m, target, status=REPAIRED)
+    fresh = Mount(t, volume, "--writeback", name="fresh")
+    t.run("cp", "-a", target + "/.", fresh.dir)
+    got = listing(fresh.dir)
+    assert got == want, [(p, got.get(p), want.get(p)) for p in {*got, *want} if got.get(p) != want.get(p)]
+    fresh.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=120, needs=LOCAL)
+def two_crashes_in_a_row(t):
+    """Killed, killed again in the recovery of that, and once more in the replay without a mount: nothing is lost."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    fill(m)
+    want = listing(m.dir)
+    kill(m)
+    m.env = {"JFS_FAULT": "recovery.before_base:1:kill"}
+    m.mount(status=1)
+    m.env = {}
+    t.run(JFS_RECOVER, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=CANNOT,
+          env={"JFS_FAULT": "redis.replay.before_script:1:kill"})
+    r = check(t, m, m.url(), status=BACKLOG)
+    assert states(r)["/big"] == "new", r
+    recover(t, "replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url(), status=REPAIRED)
+    check(t, m, m.url(), status=CLEAN)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    assert listing(other.dir) == want
+    other.umount(flush=True)
+
+
 if __name__ == "__main__":
     sys.exit(main())
