@@ -17,22 +17,18 @@
 /* What the sessions of this program have in their version, and stock's have not. */
 #define OUR_MARK "+jfs."
 
-/* KEYS: nextsession, allSessions, sessionInfos, session{before}. ARGV: expiry, JSON, before, our mark, "session". A Redis that
- * forgot may have given the number to somebody else since, or give it to us again. */
-static const char start_lua[] = "local sid = redis.call('INCR', KEYS[1])\n"
-				"local before = ARGV[3]\n"
-				"local info = redis.call('HGET', KEYS[3], before)\n"
-				"if info and tonumber(before) ~= sid and string.find(info, ARGV[4], 1, true) then\n"
-				"  if redis.call('EXISTS', KEYS[4]) == 1 then\n"
-				"    local mine = ARGV[5] .. string.format('%.0f', sid)\n"
-				"    redis.call('SUNIONSTORE', mine, mine, KEYS[4])\n"
-				"    redis.call('DEL', KEYS[4])\n"
-				"  end\n"
-				"  redis.call('HDEL', KEYS[3], before)\n"
-				"  redis.call('ZREM', KEYS[2], before)\n"
+/* KEYS: nextsession, allSessions, sessionInfos. ARGV: expiry, JSON, before, our mark. A Redis that forgot may have given the
+ * number to somebody else since; if it has not yet, it must not. */
+static const char start_lua[] = "local info = redis.call('HGET', KEYS[3], ARGV[3])\n"
+				"local sid = tonumber(ARGV[3])\n"
+				"if not info or not string.find(info, ARGV[4], 1, true) then\n"
+				"  sid = redis.call('INCR', KEYS[1])\n"
+				"elseif (tonumber(redis.call('GET', KEYS[1]) or 0) or 0) < sid then\n"
+				"  redis.call('SET', KEYS[1], ARGV[3])\n"
 				"end\n"
-				"redis.call('ZADD', KEYS[2], ARGV[1], sid)\n"
-				"redis.call('HSET', KEYS[3], sid, ARGV[2])\n"
+				"local number = string.format('%.0f', sid)\n"
+				"redis.call('ZADD', KEYS[2], ARGV[1], number)\n"
+				"redis.call('HSET', KEYS[3], number, ARGV[2])\n"
 				"return sid\n";
 
 /* KEYS: allSessions, sessionInfos, session{sid}, locked{sid}. ARGV: sid. */
@@ -134,15 +130,13 @@ static int call_number(struct rds_conn *c, const char *lua, int nkeys, int argc,
 
 int rds_session_start(struct rds_conn *c, const char *json, int64_t now, uint64_t before, uint64_t *sid, struct errmsg *e)
 {
-	char expiry[RDS_KEY_MAX], old[RDS_KEY_MAX], sustained[RDS_KEY_MAX];
-	const char *argv[] = {RDS_NEXT_SESSION, RDS_ALL_SESSIONS, RDS_SESSION_INFOS, sustained, expiry, json, old, OUR_MARK,
-		"session"};
+	char expiry[RDS_KEY_MAX], old[RDS_KEY_MAX];
+	const char *argv[] = {RDS_NEXT_SESSION, RDS_ALL_SESSIONS, RDS_SESSION_INFOS, expiry, json, old, OUR_MARK};
 	int64_t v;
 
 	rds_decimal(expiry, (uint64_t)(now + RDS_SESSION_TTL));
 	rds_decimal(old, before);
-	rds_key_sustained(sustained, NULL, before);
-	int rc = call_number(c, start_lua, 4, 9, argv, &v, e);
+	int rc = call_number(c, start_lua, 3, 7, argv, &v, e);
 	if (rc == 0)
 		*sid = (uint64_t)v;
 	return rc;

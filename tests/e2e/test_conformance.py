@@ -177,7 +177,7 @@ def conformance_11_the_session(t):
     assert sid in sessions()[0]
     m.mount()
     (again,) = sessions()[0]
-    assert int(again) > int(sid)
+    assert again == sid and sessions()[1][sid]["ProcessID"] == m.pid
     m.umount()
     assert sessions() == ({}, {})
     shown = stock_status(t, v)

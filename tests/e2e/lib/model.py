@@ -191,6 +191,20 @@ class Model:
             chain.append(here.entries[name])
         return chain
 
+    def knows(self, op):
+        """False when a name on the way of the operation is a symlink: where that leads is not modelled. No workload draws
+        such a path, but what is left of one may contain it."""
+        paths = {"rename": op[1:3], "link": op[1:3], "symlink": op[2:], "copy": op[1:4:2], "open": op[2:]}
+        for path in paths.get(op[0], () if op[0] in ("hwrite", "hcheck", "close", "crash") else op[1:2]):
+            here = self.root
+            for name in path.split("/")[:-1]:
+                here = here.entries[name][0] if here.entries and name in here.entries else None
+                if here is None or here.kind == "symlink":
+                    break
+            if here and here.kind == "symlink":
+                return False
+        return True
+
     def find(self, path):
         return self.walk(path)[-1][0]
 

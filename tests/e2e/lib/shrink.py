@@ -9,6 +9,7 @@ import os
 import time
 
 from crashes import CRASH, CutRun, Victim, Violation, apart
+from model import Model
 from servers import RedisServer
 from volume import Volume
 
@@ -34,6 +35,18 @@ def minimize(items, fails, seconds=120):
     return items
 
 
+def sound(program):
+    """Can the model say what each operation must answer?"""
+    models = {}
+    for thread, op in program:
+        model = models.setdefault(thread, Model())
+        if not model.knows(op):
+            return False
+        for m in models.values() if op == CRASH else (model,):
+            m.apply(op)
+    return True
+
+
 class Replay:
     """Runs programs on a fresh volume each, one operation after the other. `spec`: {"kind": "kill"} or {"kind": "offline",
     "online" or "device", "fs": ..., "cuts": [seeds]}; "options" for the mount."""
@@ -44,6 +57,8 @@ class Replay:
 
     def fails(self, program):
         """True if this program, too, ends in a violation."""
+        if not sound(program):
+            return False
         self.runs += 1
         try:
             if self.spec["kind"] == "kill":
