@@ -368,6 +368,8 @@ void volume_detach(struct volume *v)
 		/* Idle since the mount: an outage may have cut it without anybody noticing. */
 		if (!rds_conn_ok(v->conn) || rds_cmd(v->conn, NULL, &e, "PING"))
 			rc = rds_reconnect(v->conn, &e);
+		if (!rc)
+			volume_note_left(v);
 		if (!rc && v->sid)
 			rc = rds_session_end(v->conn, v->sid, &e);
 		if (rc == -EBUSY)

@@ -2,6 +2,7 @@
  * same for a mount that began offline, when Redis is back. What the journal remembers of it, as view keys of T_META:
  *   "epoch"    be64: the epoch of our last lease
  *   "session"  be64: the number of our last stock session
+ *   "left"     be64 epoch, be64 usedSpace, be64 totalInodes: what Redis had when that lease was given up
  *   "applied", "uploaded"     redis/replayer.h
  *   "ids.inode", "ids.slice"  redis/ids.h
  * and the file volume.json in the cache directory (mode 0600): address and setting, for --offline.
@@ -73,6 +74,49 @@ static int meta_put_u64(struct journal *j, const char *name, uint64_t v)
 
 /* --- attaching --- */
 
+/* Best effort: without it the next mount compares less. */
+void volume_note_left(struct volume *v)
+{
+	struct rds_position pos;
+	struct errmsg e = {""};
+	int64_t space = 0, inodes = 0;
+	uint8_t val[24];
+	int rc = lease_counters(v->conn, &space, &inodes, &pos, &e);
+
+	put_be64(val, v->lease.pos.epoch);
+	put_be64(val + 8, (uint64_t)space);
+	put_be64(val + 16, (uint64_t)inodes);
+	if (!rc)
+		rc = volume_meta_put(v->journal, "left", val, sizeof(val));
+	if (rc)
+		log_info("what=\"not noted what Redis holds\" err=%d detail=\"%s\"", rc, e.text);
+}
+
+/* Has Redis other counters than we left? False after a crash: nobody noted them. Tools that take no session (gc, rmr of the
+ * trash, restore) move nothing else. */
+static int counters_moved(struct volume *v, uint64_t last_epoch, bool *moved, struct errmsg *e)
+{
+	struct rds_position pos;
+	int64_t space, inodes;
+	uint8_t left[24] = {0};
+	const void *val;
+	struct jkey k;
+	size_t len;
+
+	key_meta(&k, "left");
+	journal_lock(v->journal);
+	int rc = view_get(v->journal, &k, &val, &len);
+	if (!rc && len == sizeof(left))
+		memcpy(left, val, sizeof(left));
+	journal_unlock(v->journal);
+	*moved = false;
+	if (rc || get_be64(left) != last_epoch)
+		return rc == -ENOENT ? 0 : rc;
+	rc = lease_counters(v->conn, &space, &inodes, &pos, e);
+	*moved = !rc && ((uint64_t)space != get_be64(left + 8) || (uint64_t)inodes != get_be64(left + 16));
+	return rc;
+}
+
 /* Is what the view holds clean still what Redis has? Nobody can have mounted since without one of these moving. */
 static int view_is_current(struct volume *v, uint64_t last_epoch, uint64_t last_sid, bool *current, struct errmsg *e)
 {
@@ -86,8 +130,12 @@ static int view_is_current(struct volume *v, uint64_t last_epoch, uint64_t last_
 		if (r->element[i]->type == REDIS_REPLY_STRING && rds_parse_u64(r->element[i]->str, r->element[i]->len, &now[i]))
 			rc = errmsg_set(e, -EUCLEAN, "a counter in Redis is not a number");
 	rds_reply_free(r);
-	*current = !rc && v->lease.replaced_epoch == last_epoch && now[0] == last_sid && now[1] + 1 == ids_end(v->inodes) &&
-		now[2] + 1 == ids_end(v->slices);
+	bool moved = true;
+
+	if (!rc)
+		rc = counters_moved(v, last_epoch, &moved, e);
+	*current = !rc && !moved && v->lease.replaced_epoch == last_epoch && now[0] == last_sid &&
+		now[1] + 1 == ids_end(v->inodes) && now[2] + 1 == ids_end(v->slices);
 	return rc;
 }
 

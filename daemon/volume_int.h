@@ -58,6 +58,8 @@ struct volume {
 int volume_init_counters(struct volume *v, struct journal *j, struct rds_conn *c, struct errmsg *e);
 int volume_meta_put(struct journal *j, const char *name, const void *val, size_t len);
 
+/* volume_attach.c: notes what Redis holds as we give the lease up; replay has ended. */
+void volume_note_left(struct volume *v);
 /* volume_attach.c: up to where the journal says that Redis and S3 have everything. */
 uint64_t volume_confirmed(struct journal *j);
 /* The keeper's resume (daemon/keeper.h) of a mount that began offline. */

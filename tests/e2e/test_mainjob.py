@@ -272,6 +272,30 @@ def a_mount_with_the_same_cache_is_warm(t):
         m.umount(flush=flush)
 
 
+@test(timeout=60, needs=NEEDS)
+def what_a_tool_without_a_session_changed_is_seen(t):
+    """gc and the like leave nothing but other counters. What was loaded before is not trusted then."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback")
+    for name in ("kept", "gone"):
+        with open(m.path(name), "wb"):
+            pass
+    ino = os.stat(m.path("gone")).st_ino
+    for flush in (True, False):
+        m.umount(flush=flush)
+        with volume.redis.client() as c:
+            if flush:
+                c("HDEL", "d1", "gone")
+                c("DEL", f"i{ino}")
+                for command in (("INCRBY", "usedSpace", -4096), ("INCRBY", "totalInodes", -1), ("HINCRBY", "dirUsedSpace", 1, -4096),
+                                ("HINCRBY", "dirUsedInodes", 1, -1)):
+                    c(*command)
+        m.mount()
+        assert os.listdir(m.dir) == ["kept"]
+    m.umount(flush=True)
+    volume.check()
+
+
 @test(timeout=120, needs=NEEDS)
 def another_cache_directory_is_refused_while_a_journal_holds_work(t):
     server = RedisServer(t)
