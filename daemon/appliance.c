@@ -463,8 +463,10 @@ static int connect_volume(struct appliance *a, struct errmsg *e)
 	const struct volume_config vc = { .meta_url = o->meta_url, .cache_root = o->cache_dir, .mountpoint = o->mountpoint,
 		.takeover = o->takeover, .offline = o->offline, .read_only = o->read_only, .writeback = o->writeback,
 		.eager = o->eager, .upload_delay_ns = o->upload_delay_ns, .heartbeat_ns = o->heartbeat_ns,
-		.retention_ns = o->retention_ns, .keep_objects = o->max_deletes == 0, .storage = o->storage, .bucket = o->bucket, .buffer_bytes = o->buffer_size, .cache_bytes = o->cache_size,
+		.retention_ns = o->retention_ns, .keep_objects = o->max_deletes == 0, .storage = o->storage, .bucket = o->bucket,
+		.storage_class = o->storage_class, .strict_atime = o->strict_atime, .buffer_bytes = o->buffer_size, .cache_bytes = o->cache_size,
 		.free_ratio = o->free_space_ratio, .max_uploads = (unsigned)o->max_uploads,
+		.max_downloads = (unsigned)o->max_downloads, .get_timeout_ms = (unsigned)(o->get_timeout_ns / 1000000),
 		.io_retries = (unsigned)o->io_retries, .timeout_ms = (unsigned)(o->put_timeout_ns / 1000000),
 		.on_fenced = on_fenced, .on_gone = on_gone, .on_applied = on_applied, .on_renamed = on_renamed, .ctx = a };
 
@@ -600,21 +602,6 @@ static int open_parts(struct appliance *a, struct errmsg *e)
 	return 0;
 }
 
-/* What is accepted because users of JuiceFS have it in their fstab, and does nothing yet, is said. */
-static void warn_without_effect(const struct mount_options *o)
-{
-	const struct {
-		const char *name;
-		bool given;
-	} opts[] = { { "upload-hours", o->upload_hours }, { "upload-limit", o->upload_limit },
-		{ "download-limit", o->download_limit }, { "max-downloads", o->max_downloads != MAX_DOWNLOADS_DEFAULT },
-		{ "get-timeout", o->get_timeout_ns != GET_TIMEOUT_DEFAULT } };
-
-	for (size_t i = 0; i < sizeof(opts) / sizeof(opts[0]); i++)
-		if (opts[i].given)
-			log_warn("event=option name=%s note=\"has no effect in this release\"", opts[i].name);
-}
-
 int appliance_open(const struct mount_options *o, struct appliance **out, struct errmsg *e)
 {
 	struct appliance *a = calloc(1, sizeof(*a));
@@ -631,7 +618,6 @@ int appliance_open(const struct mount_options *o, struct appliance **out, struct
 	pthread_condattr_setclock(&ca, CLOCK_MONOTONIC);
 	pthread_cond_init(&a->cond, &ca);
 	pthread_condattr_destroy(&ca);
-	warn_without_effect(o);
 	r = open_parts(a, e);
 	if (r) {
 		appliance_close(a);

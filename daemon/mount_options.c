@@ -24,7 +24,6 @@ static const struct opt table[] = {
 	{ "read-only", 0, OPT_FLAG, AT(read_only), 0, false, NULL, "change nothing; takes no lease, so that others may write" },
 	{ "writeback", 0, OPT_FLAG, AT(writeback), 0, false, NULL, "close() does not wait for the object store" },
 	{ "upload-delay", 0, OPT_TIME, AT(upload_delay_ns), 0, false, "TIME", "with --writeback: upload this late (default 0s)" },
-	{ "upload-hours", 0, OPT_STRING, AT(upload_hours), 0, false, "A-B", "no effect in this release" },
 	{ "durability", 0, OPT_STRING, AT(durability), 0, false, "MODE",
 		"interval: answer when journaled (default); strict: when synced" },
 	{ "sync-interval", 0, OPT_TIME, AT(sync_interval_ns), 0, false, "TIME", "sync the journal so often (default 50ms)" },
@@ -38,15 +37,14 @@ static const struct opt table[] = {
 	{ "buffer-size", 0, OPT_SIZE, AT(buffer_size), MIB, false, "SIZE",
 		"memory for read-ahead and uploads (unit MiB, default 300M)" },
 	{ "max-uploads", 0, OPT_U64, AT(max_uploads), 0, false, "N", "connections for uploading (default 20)" },
-	{ "max-downloads", 0, OPT_U64, AT(max_downloads), 0, false, "N", "no effect in this release" },
+	{ "max-downloads", 0, OPT_U64, AT(max_downloads), 0, false, "N", "connections for downloading (default 200)" },
 	{ "max-deletes", 0, OPT_U64, AT(max_deletes), 0, false, "N", "0: never delete objects" },
-	{ "upload-limit", 0, OPT_U64, AT(upload_limit), 0, false, "MBIT", "no effect in this release" },
-	{ "download-limit", 0, OPT_U64, AT(download_limit), 0, false, "MBIT", "no effect in this release" },
-	{ "get-timeout", 0, OPT_TIME, AT(get_timeout_ns), 0, false, "TIME", "no effect in this release: --put-timeout serves both" },
-	{ "put-timeout", 0, OPT_TIME, AT(put_timeout_ns), 0, false, "TIME", "of one request to the object store (default 60s)" },
+	{ "get-timeout", 0, OPT_TIME, AT(get_timeout_ns), 0, false, "TIME", "of reading one object (default 60s)" },
+	{ "put-timeout", 0, OPT_TIME, AT(put_timeout_ns), 0, false, "TIME", "of writing or deleting one object (default 60s)" },
 	{ "io-retries", 0, OPT_U64, AT(io_retries), 0, false, "N", "of a read before EIO (default 10)" },
 	{ "storage", 0, OPT_STRING, AT(storage), 0, false, "NAME", "another way to the same objects, for this mount" },
 	{ "bucket", 0, OPT_STRING, AT(bucket), 0, false, "URL", "another way to the same objects, for this mount" },
+	{ "storage-class", 0, OPT_STRING, AT(storage_class), 0, false, "CLASS", "of the objects that this mount writes" },
 	{ "heartbeat", 0, OPT_TIME, AT(heartbeat_ns), 0, false, "TIME", "renew lease and session so often (default 12s)" },
 	{ "no-bgjob", 0, OPT_FLAG, AT(no_bgjob), 0, false, NULL, "always so: no cleaning for others" },
 	{ "atime-mode", 0, OPT_STRING, AT(atime_mode), 0, false, "MODE", "relatime (default), strictatime or noatime" },
@@ -67,6 +65,10 @@ static const struct opt table[] = {
 	{ "hot-size", 0, OPT_SIZE, AT(hot_size), 1, false, NULL, NULL },
 	{ "log-limit", 0, OPT_SIZE, AT(log_limit), 1, false, NULL, NULL },
 	{ "retention", 0, OPT_TIME, AT(retention_ns), 0, false, NULL, NULL },
+	/* stock's: limits that we would not keep */
+	{ "upload-limit", 0, OPT_STRING, AT(refused[0]), 0, false, NULL, NULL },
+	{ "download-limit", 0, OPT_STRING, AT(refused[1]), 0, false, NULL, NULL },
+	{ "upload-hours", 0, OPT_STRING, AT(refused[2]), 0, false, NULL, NULL },
 	/* stock's, without meaning here */
 	IGNORED("backup-meta"), IGNORED_FLAG("backup-skip-trash"), IGNORED("skip-dir-mtime"), IGNORED_FLAG("sort-dir"),
 	IGNORED_FLAG("fast-statfs"), IGNORED("attr-cache"), IGNORED("entry-cache"), IGNORED("dir-entry-cache"),
@@ -74,7 +76,7 @@ static const struct opt table[] = {
 	IGNORED("prefetch"), IGNORED("max-readahead"), IGNORED("writeback-threshold-size"), IGNORED("max-stage-write"),
 	IGNORED("cache-items"), IGNORED("cache-mode"), IGNORED_FLAG("cache-partial-only"),
 	IGNORED_FLAG("cache-large-write"), IGNORED("verify-cache-checksum"), IGNORED("cache-eviction"),
-	IGNORED("cache-scan-interval"), IGNORED("cache-expire"), IGNORED("storage-class"), IGNORED("tag"),
+	IGNORED("cache-scan-interval"), IGNORED("cache-expire"), IGNORED("tag"),
 	IGNORED_FLAG("check-storage"), IGNORED_FLAG("enable-xattr"), IGNORED_FLAG("enable-cap"),
 	IGNORED_FLAG("enable-selinux"), IGNORED_FLAG("enable-ioctl"), IGNORED("max-fuse-io"),
 	IGNORED_FLAG("prefix-internal"), IGNORED_FLAG("hide-internal"), IGNORED("metrics"), IGNORED("consul"),
@@ -191,12 +193,21 @@ static int decide(struct mount_options *o, struct errmsg *e)
 			o->cache_dir);
 	if (o->sync_interval_ns < SECOND / 1000 || o->sync_interval_ns > 60 * SECOND)
 		return errmsg_set(e, -EINVAL, "bad value of --sync-interval: 1ms to 60s");
+	static const char *const limits[] = { "upload-limit", "download-limit", "upload-hours" };
+	for (int i = 0; i < 3; i++)
+		if (o->refused[i] && strcmp(o->refused[i], "0") != 0)
+			return errmsg_set(e, -EINVAL, "--%s is not possible in this release: leave it out, and limit the host's traffic",
+				limits[i]);
 	if (o->buffer_size < 32 * MIB)
 		o->buffer_size = 32 * MIB;
 	if (o->free_space_ratio >= 1)
 		return errmsg_set(e, -EINVAL, "bad value of --free-space-ratio: below 1");
 	if (o->max_uploads == 0 || o->max_uploads > 1000)
 		return errmsg_set(e, -EINVAL, "bad value of --max-uploads: 1 to 1000");
+	if (o->max_downloads == 0 || o->max_downloads > 1000)
+		return errmsg_set(e, -EINVAL, "bad value of --max-downloads: 1 to 1000");
+	if (o->get_timeout_ns < SECOND / 1000 || o->put_timeout_ns < SECOND / 1000)
+		return errmsg_set(e, -EINVAL, "bad value of --get-timeout or --put-timeout: 1ms at least");
 	if (o->threads > 256)
 		return errmsg_set(e, -EINVAL, "bad value of --threads: at most 256");
 	return 0;
@@ -212,10 +223,10 @@ int mount_options_parse(struct mount_options *o, int argc, char **argv, struct e
 	o->cache_size = 100ull << 30;
 	o->free_space_ratio = 0.1;
 	o->max_uploads = 20;
-	o->max_downloads = MAX_DOWNLOADS_DEFAULT;
+	o->max_downloads = 200;
 	o->max_deletes = 10;
 	o->io_retries = 10;
-	o->get_timeout_ns = GET_TIMEOUT_DEFAULT;
+	o->get_timeout_ns = 60 * SECOND;
 	o->put_timeout_ns = 60 * SECOND;
 	o->sync_interval_ns = SECOND / 20;
 	o->heartbeat_ns = 12 * SECOND;

@@ -9,9 +9,6 @@
 #include "util/buf.h"
 #include "util/errmsg.h"
 
-#define MAX_DOWNLOADS_DEFAULT 200
-#define GET_TIMEOUT_DEFAULT   60000000000ull /* ns */
-
 struct mount_options {
 	/* where: the arguments */
 	const char *meta_url, *mountpoint; /* owned by `args` */
@@ -26,11 +23,10 @@ struct mount_options {
 	bool writeback;
 	uint64_t upload_delay_ns, buffer_size, cache_size;
 	double free_space_ratio;
-	char *cache_dir, *upload_hours;
+	char *cache_dir, *refused[3];
 	uint64_t max_uploads, max_downloads, max_deletes, io_retries;
-	uint64_t upload_limit, download_limit; /* Mbit/s, 0: from the setting */
 	uint64_t get_timeout_ns, put_timeout_ns;
-	char *storage, *bucket; /* for this client only */
+	char *storage, *bucket, *storage_class; /* for this client only */
 
 	/* journal */
 	char *durability, *publish, *hot_dir;

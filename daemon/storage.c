@@ -10,11 +10,13 @@
 
 #include "util/buf.h"
 
-/* The same objects by another way: --storage and --bucket of a mount. */
+/* The same objects by another way: --storage, --bucket and --storage-class of a mount. */
 static int override(struct rds_setting *s, const struct storage_limits *l)
 {
 	int rc = l->storage ? rds_setting_set(&s->storage, l->storage) : 0;
 
+	if (!rc && l->storage_class)
+		rc = rds_setting_set(&s->storage_class, l->storage_class);
 	if (rc || !l->bucket)
 		return rc;
 	if (strcasecmp(s->storage, "file") != 0)
@@ -53,8 +55,10 @@ int storage_open(const struct rds_setting *s, const struct storage_limits *l, st
 			.storage_class = plain.storage_class,
 			.shards = (unsigned)plain.shards,
 			.max_parallel = l->max_parallel,
+			.max_downloads = l->max_downloads,
 			.retries = l->retries,
 			.timeout_ms = l->timeout_ms,
+			.get_timeout_ms = l->get_timeout_ms,
 		};
 		rc = obj_store_open(&cfg, out, e);
 	}

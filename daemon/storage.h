@@ -6,8 +6,8 @@
 #include "s3/object.h"
 
 struct storage_limits {
-	unsigned max_parallel, retries, timeout_ms; /* as in struct obj_config */
-	const char *storage, *bucket;		    /* for this client instead of the setting's; NULL: the setting's */
+	unsigned max_parallel, max_downloads, retries, timeout_ms, get_timeout_ms; /* as in struct obj_config */
+	const char *storage, *bucket, *storage_class; /* for this client instead of the setting's; NULL: the setting's */
 };
 
 /* Opens the store that the setting names; decrypts the secrets in a copy of its own. Does not touch the network. Errors of

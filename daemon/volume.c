@@ -97,7 +97,8 @@ int volume_connect(const struct volume_config *cfg, struct volume **out, struct 
 	if (!rc) {
 		const struct storage_limits limits = {
 			.max_parallel = cfg->max_uploads, .retries = cfg->io_retries, .timeout_ms = cfg->timeout_ms,
-			.storage = cfg->storage, .bucket = cfg->bucket};
+			.max_downloads = cfg->max_downloads, .get_timeout_ms = cfg->get_timeout_ms,
+			.storage = cfg->storage, .bucket = cfg->bucket, .storage_class = cfg->storage_class};
 
 		rc = storage_open(&v->setting, &limits, &v->store, e);
 	}
@@ -144,7 +145,8 @@ const struct rds_url *volume_url(const struct volume *v)
 static void fs_config_of(const struct volume *v, const struct rds_setting *s, struct fs_config *out)
 {
 	*out = (struct fs_config){
-		.trash = s->trash_days > 0, .capacity = s->capacity, .inodes = s->inodes, .read_only = v->cfg.read_only};
+		.trash = s->trash_days > 0, .capacity = s->capacity, .inodes = s->inodes, .read_only = v->cfg.read_only,
+		.strict_atime = v->cfg.strict_atime};
 }
 
 void volume_fs_config(const struct volume *v, struct fs_config *out)

@@ -28,14 +28,14 @@ struct volume_config {
 	const char *meta_url;	  /* with its password; copied, wiped at the end */
 	const char *cache_root;	  /* --cache-dir: offline mounts look for {UUID}/volume.json below it */
 	const char *mountpoint;
-	bool takeover, offline, read_only;
+	bool takeover, offline, read_only, strict_atime;
 	bool writeback, eager;
 	bool keep_objects;		/* --max-deletes=0: delete nothing from the object store */
-	const char *storage, *bucket;	/* another way to the same objects; NULL: the setting's */
+	const char *storage, *bucket, *storage_class; /* another way to the same objects; NULL: the setting's */
 	uint64_t upload_delay_ns, heartbeat_ns, retention_ns;
 	uint64_t buffer_bytes, cache_bytes;
 	double free_ratio;
-	unsigned max_uploads, io_retries, timeout_ms;
+	unsigned max_uploads, max_downloads, io_retries, timeout_ms, get_timeout_ms;
 	/* Called from background threads; must not block. */
 	void (*on_fenced)(void *ctx, const char *why);	/* the journal is frozen already */
 	void (*on_gone)(void *ctx, const char *why);	/* the volume is not there any more: end the mount */

@@ -39,7 +39,7 @@ struct http_call {
 struct http {
 	CURLM *multi;
 	pthread_t thread;
-	unsigned max_parallel;
+	unsigned limit[HTTP_LANES];
 
 	pthread_mutex_t lock;
 	struct job_list incoming; /* lock */
@@ -412,7 +412,7 @@ static void jobs_start(struct http *h, bool slow)
 			struct job_list *list = &h->ready[lane][interactive];
 			struct http_job *job;
 
-			while (h->in_flight[lane] < h->max_parallel && (job = TAILQ_FIRST(list))) {
+			while (h->in_flight[lane] < h->limit[lane] && (job = TAILQ_FIRST(list))) {
 				TAILQ_REMOVE(list, job, link);
 				job_start(h, job);
 			}
@@ -470,7 +470,7 @@ static void *loop_run(void *arg)
 			return NULL;
 		/* a job that was held up by the limit may start now, before anything else happens */
 		for (int i = 0; i < HTTP_LANES * 2 && !more; i++)
-			more = !TAILQ_EMPTY(&h->ready[i / 2][i % 2]) && h->in_flight[i / 2] < h->max_parallel &&
+			more = !TAILQ_EMPTY(&h->ready[i / 2][i % 2]) && h->in_flight[i / 2] < h->limit[i / 2] &&
 				(i % 2 || slow_until <= clock_mono_ms());
 		if (!more && mc == CURLM_OK)
 			mc = curl_multi_poll(h->multi, NULL, 0, poll_time(h, slow_until), NULL);
@@ -496,7 +496,7 @@ static void http_destroy(struct http *h)
 	free(h);
 }
 
-int http_new(unsigned max_parallel, struct http **out, struct errmsg *e)
+int http_new(unsigned max_up, unsigned max_down, struct http **out, struct errmsg *e)
 {
 	struct http *h;
 	int err;
@@ -507,7 +507,8 @@ int http_new(unsigned max_parallel, struct http **out, struct errmsg *e)
 	h = calloc(1, sizeof(*h));
 	if (!h)
 		return errmsg_set(e, -ENOMEM, "out of memory");
-	h->max_parallel = max_parallel ? max_parallel : 1;
+	h->limit[HTTP_UP] = max_up ? max_up : 1;
+	h->limit[HTTP_DOWN] = max_down ? max_down : 1;
 	pthread_mutex_init(&h->lock, NULL);
 	TAILQ_INIT(&h->incoming);
 	TAILQ_INIT(&h->delayed);
@@ -516,7 +517,7 @@ int http_new(unsigned max_parallel, struct http **out, struct errmsg *e)
 	h->multi = curl_multi_init();
 	err = h->multi ? 0 : -ENOMEM;
 	/* enough idle connections for both lanes, or curl would close and open them all the time */
-	if (!err && curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 2L * h->max_parallel + 4) != CURLM_OK)
+	if (!err && curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, (long)h->limit[HTTP_UP] + h->limit[HTTP_DOWN] + 4) != CURLM_OK)
 		err = -ENOMEM;
 	if (!err)
 		err = -pthread_create(&h->thread, NULL, loop_run, h);

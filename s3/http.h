@@ -58,8 +58,8 @@ struct http_job {
 
 struct http;
 
-/* max_parallel: per lane, at least 1. Starts the thread. */
-int http_new(unsigned max_parallel, struct http **out, struct errmsg *e);
+/* max_up, max_down: of the lanes, at least 1. Starts the thread. */
+int http_new(unsigned max_up, unsigned max_down, struct http **out, struct errmsg *e);
 /* What is queued or delayed is answered -ECANCELED, what is in flight is awaited. Callers have stopped submitting;
  * only `done` may still submit, and gets -ECANCELED. NULL-safe. */
 void http_free(struct http *h);

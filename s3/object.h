@@ -25,9 +25,11 @@ struct obj_config {
 	const char *access_key, *secret_key, *session_token; /* plain text, may be NULL */
 	const char *storage_class; /* NULL or "": none */
 	unsigned shards;	/* 0 or 1: not sharded */
-	unsigned max_parallel;	/* uploads + deletes in flight; downloads have as many of their own */
+	unsigned max_parallel;	/* uploads + deletes in flight */
+	unsigned max_downloads; /* in flight beside them; 0: as many */
 	unsigned retries;	/* tries after the first, for what may pass (not ENOENT, EACCES) */
 	unsigned timeout_ms;	/* of one try of a request */
+	unsigned get_timeout_ms; /* of what only reads; 0: the same */
 };
 
 enum obj_op { OBJ_PUT, OBJ_GET, OBJ_HEAD, OBJ_DELETE };

@@ -35,7 +35,7 @@ struct store_s3 {
 	struct backend be;
 	struct http *http;
 	struct s3_url *urls; /* one per shard */
-	unsigned shards, retries, timeout_ms;
+	unsigned shards, retries, timeout_ms, get_timeout_ms;
 	char *access_key, *secret_key, *session_token, *storage_class; /* access_key NULL: unsigned requests */
 	uint64_t random; /* the loop's thread only */
 	long long warned; /* log_ratelimit */
@@ -316,7 +316,7 @@ static struct s3_call *call_new(struct store_s3 *st, enum obj_op op, unsigned sh
 	c->method = methods[op];
 	c->retries = st->retries;
 	c->job.lane = op == OBJ_PUT || op == OBJ_DELETE ? HTTP_UP : HTTP_DOWN;
-	c->job.timeout_ms = st->timeout_ms;
+	c->job.timeout_ms = c->job.lane == HTTP_DOWN ? st->get_timeout_ms : st->timeout_ms;
 	c->job.head = op == OBJ_HEAD;
 	c->job.max_body = MAX_BODY;
 	c->job.prepare = call_prepare;
@@ -529,6 +529,7 @@ int store_s3_open(const struct obj_config *cfg, struct backend **out, struct err
 	st->shards = cfg->shards > 1 ? cfg->shards : 1;
 	st->retries = cfg->retries;
 	st->timeout_ms = cfg->timeout_ms;
+	st->get_timeout_ms = cfg->get_timeout_ms ? cfg->get_timeout_ms : cfg->timeout_ms;
 	st->random = (clock_wall_ns() ^ (uint64_t)getpid() << 32) | 1;
 	st->urls = calloc(st->shards, sizeof(*st->urls));
 	err = st->urls ? keys_copy(st, cfg) : -ENOMEM;
@@ -539,7 +540,7 @@ int store_s3_open(const struct obj_config *cfg, struct backend **out, struct err
 	if (!err)
 		err = urls_parse(st, cfg, e);
 	if (!err)
-		err = http_new(cfg->max_parallel, &st->http, e);
+		err = http_new(cfg->max_parallel, cfg->max_downloads ? cfg->max_downloads : cfg->max_parallel, &st->http, e);
 	if (err) {
 		s3_close(&st->be);
 		return err;

@@ -3,12 +3,14 @@
 import contextlib
 import ctypes
 import json
+import mmap
 import os
 import pty
 import re
 import select
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from core import children_of  # noqa: E402
@@ -219,6 +221,34 @@ def units_and_defaults_are_those_of_juicefs(t):
         folder = chunk["CacheDir"]
         assert os.path.dirname(folder) == m.cache and os.stat(folder).st_mode & 0o7777 == 0o700
         os.setxattr(m.dir, "user.on", b"1")
+        m.umount(flush=True)
+
+
+@test(timeout=60, needs=NEEDS)
+def access_times_by_mode(t):
+    """A mode holds for the whole life of a mount, also after the volume's setting was changed."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    log = t.path("log/daemon.log")
+    m = Mount(t, volume, "--writeback", "--no-syslog", "--log", log, start=False)
+
+    def look(name):
+        fd = os.open(m.path(name), os.O_RDONLY | os.O_DIRECT)  # past the kernel's cache
+        os.preadv(fd, [mmap.mmap(-1, 4096)], 0)
+        os.close(fd)
+        return os.stat(m.path(name)).st_atime_ns
+    for days, (mode, first, again) in enumerate((("relatime", True, False), ("strictatime", True, True), ("noatime", False, False))):
+        m.mount("--atime-mode", mode, "--heartbeat", "50ms")
+        write(m.path("f"), bytes(4096))
+        made = os.stat(m.path("f")).st_atime_ns
+        t.run(JFS, "format", volume.url(), "vol", "--trash-days", days + 1)
+        wait_until(lambda days=days: b"trash_days=%d" % (days + 1) in read(log), what="the new setting")
+        seen = look("f")
+        assert (seen > made) == first, (mode, made, seen)
+        if again:
+            wait_until(lambda seen=seen: look("f") > seen, what="an access time a second later")
+        else:
+            wait_until(lambda seen=seen: time.time_ns() > seen + 1_100_000_000, what="a second")
+            assert look("f") == seen, mode
         m.umount(flush=True)
 
 

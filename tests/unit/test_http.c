@@ -128,17 +128,28 @@ static void peer_stop(struct peer *p)
 	close(p->wake[1]);
 }
 
-static struct obj_store *store_open(int port, unsigned retries, unsigned timeout_ms, unsigned parallel)
+/* With the limits of `cfg`. */
+static struct obj_store *store_open_as(int port, struct obj_config cfg)
 {
-	char bucket[80];
-	struct obj_config cfg = {.storage = "s3", .bucket = bucket, .access_key = "AK", .secret_key = "topsecret",
-		.session_token = "tok en", .retries = retries, .timeout_ms = timeout_ms, .max_parallel = parallel};
 	struct obj_store *st = NULL;
 	struct errmsg e;
+	char bucket[80];
 
 	snprintf(bucket, sizeof(bucket), "http://127.0.0.1:%d/bucket", port);
+	cfg.storage = "s3";
+	cfg.bucket = bucket;
+	cfg.access_key = "AK";
+	cfg.secret_key = "topsecret";
+	cfg.session_token = "tok en";
 	REQUIRE(obj_store_open(&cfg, &st, &e) == 0);
 	return st;
+}
+
+static struct obj_store *store_open(int port, unsigned retries, unsigned timeout_ms, unsigned parallel)
+{
+	const struct obj_config cfg = {.retries = retries, .timeout_ms = timeout_ms, .max_parallel = parallel};
+
+	return store_open_as(port, cfg);
 }
 
 #define OK_HELLO "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nx-amz-meta-crc32c: 2591144780\r\n\r\nhello"
@@ -387,7 +398,8 @@ static void closing_cancels_what_is_queued(void)
 	int canceled, done;
 
 	peer_start(&p, script);
-	st = store_open(p.port, 5, 30000, 1);
+	const struct obj_config limits = {.retries = 5, .timeout_ms = 30000, .max_parallel = 4, .max_downloads = 1};
+	st = store_open_as(p.port, limits);
 	submit_get(st, &order, false);
 	while (p.served == 0)
 		poll(NULL, 0, 1);
@@ -405,6 +417,26 @@ static void closing_cancels_what_is_queued(void)
 	peer_wake(&p); /* now the one in flight is answered */
 	pthread_join(closer, NULL);
 	CHECK(order.done == 1 && order.canceled == 10 && p.served == 1);
+	peer_stop(&p);
+}
+
+/* The message says after how many milliseconds. */
+static void reading_has_a_time_of_its_own(void)
+{
+	const struct reply script[] = {{STALL, ""}, {0}};
+	const struct obj_config limits = {.timeout_ms = 60000, .get_timeout_ms = 100, .max_parallel = 1};
+	struct errmsg e = {""};
+	uint8_t *data = NULL;
+	struct peer p;
+	size_t n;
+
+	peer_start(&p, script);
+	struct obj_store *st = store_open_as(p.port, limits);
+	CHECK_EQ(obj_get(st, "vol/key", &data, &n, &e), -ETIMEDOUT);
+	const char *after = strstr(e.text, "after ");
+	REQUIRE(after);
+	CHECK(atoi(after + 6) >= 100 && atoi(after + 6) < 60000);
+	obj_store_close(st);
 	peer_stop(&p);
 }
 
@@ -443,6 +475,7 @@ int main(int argc, char **argv)
 		{"put_says_its_checksum", put_says_its_checksum}, {"lists_page_by_page", lists_page_by_page},
 		{"a_dead_server_is_named", a_dead_server_is_named},
 		{"closing_cancels_what_is_queued", closing_cancels_what_is_queued},
+		{"reading_has_a_time_of_its_own", reading_has_a_time_of_its_own},
 		{"somebody_who_waits_goes_first", somebody_who_waits_goes_first}, {0}};
 
 	log_set_level(LOG_LVL_ERROR);

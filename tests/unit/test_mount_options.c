@@ -79,7 +79,10 @@ static void refused(void)
 		"mount --upload-delay=tomorrow redis://h/1 /mnt", "mount --buffer-size=-1 redis://h/1 /mnt",
 		"mount -o writeback_cache redis://h/1 /mnt", "mount -f -d redis://h/1 /mnt",
 		"mount --root-squash 1:1 redis://h/1 /mnt", "mount --sync-interval=0 redis://h/1 /mnt",
-		"mount --max-uploads=0 redis://h/1 /mnt",
+		"mount --max-uploads=0 redis://h/1 /mnt", "mount --max-downloads=0 redis://h/1 /mnt",
+		"mount --get-timeout=0 redis://h/1 /mnt", "mount --upload-limit=100 redis://h/1 /mnt",
+		"mount --download-limit 100 redis://h/1 /mnt", "mount -o upload-hours=0-6 redis://h/1 /mnt",
+		"mount --read-only --takeover redis://h/1 /mnt",
 	};
 	struct mount_options o;
 
