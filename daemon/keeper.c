@@ -52,7 +52,8 @@ static void fence(struct keeper *k, const char *why)
 static int beat(struct keeper *k, struct errmsg *e)
 {
 	const struct lease_beat_arg arg = {.id = &k->cfg.id, .epoch = k->cfg.epoch, .replaced_epoch = k->cfg.replaced_epoch,
-		.replaced_holder = k->cfg.replaced_holder, .inode_end = ids_end(k->cfg.inodes) ? ids_end(k->cfg.inodes) - 1 : 0,
+		.replaced_holder = k->cfg.replaced_holder, .found = k->cfg.new_history ? &k->cfg.found : NULL, .start = &k->cfg.start,
+		.inode_end = ids_end(k->cfg.inodes) ? ids_end(k->cfg.inodes) - 1 : 0,
 		.slice_end = ids_end(k->cfg.slices) ? ids_end(k->cfg.slices) - 1 : 0, .backlog = k->cfg.backlog(k->cfg.ctx)};
 	struct rds_position pos;
 	enum lease_beat b;

@@ -22,6 +22,8 @@ struct keeper_config {
 	struct lease_id id;
 	uint64_t epoch, replaced_epoch;
 	const char *replaced_holder;
+	bool new_history; /* the lease began one: */
+	struct rds_position found, start; /* what was there, and where it began */
 	uint64_t heartbeat_ns;
 	struct id_pool *inodes, *slices;
 	uint64_t slice_batch;	/* ids a range */

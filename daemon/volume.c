@@ -245,6 +245,7 @@ static int start_keeper(struct volume *v, struct errmsg *e)
 {
 	struct keeper_config kc = {.url = &v->url, .fs = v->fs, .id = v->id, .epoch = v->lease.pos.epoch,
 		.replaced_epoch = v->lease.replaced_epoch, .replaced_holder = v->lease.replaced_holder,
+		.new_history = v->lease.new_history, .found = v->lease.replaced, .start = v->lease.pos,
 		.heartbeat_ns = v->cfg.heartbeat_ns, .inodes = v->inodes, .slices = v->slices, .slice_batch = SLICE_BATCH,
 		.uuid = v->setting.uuid, .sid = v->sid, .session_json = v->session_json, .backlog = keeper_backlog,
 		.on_fenced = keeper_fenced, .on_gone = keeper_gone, .on_position = volume_replay_position,

@@ -16,13 +16,13 @@
 #include "util/clock.h"
 
 /* ARGV: holder journal host dir min_epoch takeover own_history start_seq start_chain now
- * Answer: status epoch seq chain new_history replaced_epoch replaced_holder host dir seen backlog */
+ * Answer: status epoch seq chain new_history replaced_epoch replaced_holder host dir seen backlog, seq and chain before */
 static const char acquire_lua[] =
 	"local f = redis.call('HMGET', KEYS[1], 'epoch', 'holder', 'released', 'journal', 'seq', 'chain', 'host', 'dir', 'seen', 'backlog')\n"
 	"for i = 1, 10 do if not f[i] then f[i] = '' end end\n"
 	"local epoch = tonumber(f[1]) or 0\n"
 	"local function answer(status, e, seq, chain, new)\n"
-	"  return {status, tostring(e), seq, chain, new, f[1] == '' and '0' or f[1], f[2], f[7], f[8], f[9], f[10]}\n"
+	"  return {status, tostring(e), seq, chain, new, f[1] == '' and '0' or f[1], f[2], f[7], f[8], f[9], f[10], f[5], f[6]}\n"
 	"end\n"
 	"local own = ARGV[7] == '1'\n"
 	"if f[1] == '' and own then return answer('GONE', 0, '0', '', '0') end\n"
@@ -49,7 +49,8 @@ static const char resume_lua[] =
 	"redis.call('HSET', KEYS[1], 'epoch', new, 'host', ARGV[3], 'dir', ARGV[4], 'seen', ARGV[7], 'released', '0', 'resumed', ARGV[6])\n"
 	"return {'OK', new, f[4], f[5]}\n";
 
-/* KEYS: zjfs nextinode nextchunk. ARGV: holder epoch replaced_holder replaced_epoch inode_end slice_end now backlog host dir */
+/* KEYS: zjfs nextinode nextchunk. ARGV: holder epoch replaced_holder replaced_epoch inode_end slice_end now backlog host dir journal, and of a new
+ * history: seq and chain that it found, seq and chain that it began with ("": none) */
 static const char beat_lua[] =
 	"local f = redis.call('HMGET', KEYS[1], 'epoch', 'holder', 'seq', 'chain')\n"
 	"local epoch = tonumber(f[1] or '') or 0\n"
@@ -66,6 +67,11 @@ static const char beat_lua[] =
 	"if epoch < mine then\n"
 	"  if f[1] == false then return answer('REFUSED') end\n"
 	"  if not (f[2] == ARGV[1] or (f[2] == ARGV[3] and f[1] == ARGV[4])) then return answer('REFUSED') end\n"
+	"  if ARGV[14] ~= '' and f[2] == ARGV[3] and f[1] == ARGV[4] then\n"
+	"    if (f[3] or '') ~= ARGV[12] or (f[4] or '') ~= ARGV[13] then return answer('REFUSED') end\n"
+	"    f[3], f[4] = ARGV[14], ARGV[15]\n"
+	"    redis.call('HSET', KEYS[1], 'journal', ARGV[11], 'seq', f[3], 'chain', f[4])\n"
+	"  end\n"
 	"  redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'holder', ARGV[1], 'host', ARGV[9], 'dir', ARGV[10], 'released', '0', 'seen', ARGV[7])\n"
 	"  raise()\n"
 	"  f[1] = ARGV[2]\n"
@@ -211,7 +217,7 @@ int lease_acquire(struct rds_conn *c, const struct lease_want *w, struct lease_s
 	rc = run_script(c, acquire_lua, 1, &a, &r, e);
 	if (rc)
 		goto out;
-	if (r->type != REDIS_REPLY_ARRAY || r->elements != 11 || reply_position(r, 1, &st->pos)) {
+	if (r->type != REDIS_REPLY_ARRAY || r->elements != 13 || reply_position(r, 1, &st->pos)) {
 		rc = damaged(e);
 		goto out;
 	}
@@ -229,6 +235,10 @@ int lease_acquire(struct rds_conn *c, const struct lease_want *w, struct lease_s
 		goto out;
 	}
 	st->replaced_epoch = (uint64_t)n;
+	if (reply_number(r, 11, &n))
+		rc = damaged(e);
+	st->replaced.seq = (uint64_t)n;
+	reply_text(r, 12, st->replaced.chain, sizeof(st->replaced.chain));
 out:
 	rds_reply_free(r);
 	return rc;
@@ -320,6 +330,16 @@ int lease_heartbeat(struct rds_conn *c, const struct lease_beat_arg *b, enum lea
 	call_num(&a, (int64_t)b->backlog);
 	call_str(&a, b->id->host);
 	call_str(&a, b->id->dir);
+	call_str(&a, b->id->journal);
+	if (b->found) {
+		call_num(&a, (int64_t)b->found->seq);
+		call_str(&a, b->found->chain);
+		call_num(&a, (int64_t)b->start->seq);
+		call_str(&a, b->start->chain);
+	} else {
+		for (int i = 0; i < 4; i++)
+			call_str(&a, "");
+	}
 	rc = run_script(c, beat_lua, 3, &a, &r, e);
 	if (!rc && (r->type != REDIS_REPLY_ARRAY || r->elements != 4 || reply_position(r, 1, pos)))
 		rc = damaged(e);

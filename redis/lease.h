@@ -60,6 +60,7 @@ struct lease_state {
 	bool new_history;	   /* the position was set to start_* */
 	uint64_t replaced_epoch;   /* what we replaced: for taking back a lease that Redis forgot */
 	char replaced_holder[128];
+	struct rds_position replaced; /* with new_history: the position that was there before (its epoch is not set) */
 	/* the other holder, unless LEASE_OK */
 	char host[256], dir[1024];
 	int64_t seen, backlog;
@@ -83,6 +84,9 @@ struct lease_beat_arg {
 	const struct lease_id *id;
 	uint64_t epoch, replaced_epoch;
 	const char *replaced_holder;
+	/* If this lease began a new history: what it found, and where it began. A Redis that forgot the lease is given the
+	 * beginning back if it shows exactly what was found. NULL: it did not. */
+	const struct rds_position *found, *start;
 	uint64_t inode_end, slice_end; /* ends of our id ranges: lower counters are raised to them */
 	uint64_t backlog;
 };

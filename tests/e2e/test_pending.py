@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What is still to come: who waits for S3 and Redis, who must not, and what is kept until it has arrived (P6, P7, P11)."""
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "lib")]
+import keyspace  # noqa: E402
 from core import CommandError  # noqa: E402
 from harness import *  # noqa: E402,F403
 
@@ -372,6 +374,98 @@ def h57_what_only_they_can_know_stops_replay(t):
     after = volume.keys()
     assert {k for k in before if before[k] != after.get(k)} <= {"zjfs", "allSessions", "sessionInfos"}
     assert "somebody else" in t.run(JFS, "status", m.dir)
+
+
+def forget(volume, keys):
+    """Redis is what it was when `keys` were taken: it restarted without its last second, or a replica that lagged took over."""
+    with volume.redis.client(volume.db) as c:
+        c("FLUSHDB")
+        keyspace.load_db(c, keys)
+
+
+@test(timeout=120, needs=NEEDS)
+def h41_open_for_longer_than_the_retention(t):
+    """A published file is unlinked while it is open: its objects stay as long as it is, whatever the retention, and then go."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0", "--block-size", "64")
+    m = Mount(t, volume, "--writeback", "--retention", "100ms")
+    put(m, "f", os.urandom(200_000))
+    want = get(m, "f")
+
+    def objects():
+        return sorted(n for _, _, files in os.walk(os.path.join(volume.bucket, volume.name, "chunks")) for n in files)
+    m.flush()
+    held = objects()
+    assert len(held) == 4
+    with open(m.path("f"), "rb") as f:
+        os.unlink(m.path("f"))
+        for i in range(5):  # each is deleted itself, which shows that the retention has passed
+            put(m, "other", b"%d" % i)
+            m.flush()
+            with open(m.path("other"), "wb"):
+                pass
+            os.unlink(m.path("other"))
+            m.flush()
+            wait_until(lambda: len(objects()) <= len(held), what="the end of another file's object")
+        assert objects() == held
+        assert f.read() == want
+    m.flush()
+    wait_until(lambda: objects() == [], what="the end of the objects")
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=120, needs=NEEDS)
+def h52_redis_forgot_the_lease(t):
+    """Redis restarts without its last second and shows the lease before ours: we take it back, and send again what it lost."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--heartbeat", "1s")
+    put(m, "before", b"1")
+    m.umount(flush=True)
+    old = volume.keys()
+    m.mount()
+    put(m, "after", b"2")
+    m.flush()
+    forget(volume, old)
+    put(m, "later", b"3")
+    m.flush()
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    assert [get(fresh, n) for n in ("before", "after", "later")] == [b"1", b"2", b"3"]
+    fresh.umount()
+
+
+@test(timeout=120, needs=NEEDS)
+def h51_p9_redis_fell_back_behind_a_takeover(t):
+    """A holds the lease and is frozen; B takes it over; Redis falls back to before that; A goes on. B must get it back, and A
+    must find itself fenced: nothing that A wrote since appears."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    a = Mount(t, volume, "--writeback", "--heartbeat", "1s", name="a")
+    put(a, "first", b"1")
+    a.flush()
+    old = volume.keys()
+    a.signal(signal.SIGSTOP)
+    b = Mount(t, volume, "--writeback", "--takeover", "--heartbeat", "1s", name="b")
+    put(b, "theirs", b"2")
+    b.flush()
+    forget(volume, old)
+    put(b, "more", b"3")
+    b.flush()
+    a.signal(signal.SIGCONT)
+
+    def fenced():
+        try:
+            put(a, "late", b"x")
+        except OSError as e:
+            return e.errno == errno.EROFS
+        return False
+    wait_until(fenced, 30, "the end of writing at A")
+    b.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    assert sorted(os.listdir(fresh.dir)) == ["first", "more", "theirs"], os.listdir(fresh.dir)
+    fresh.umount()
+    a.kill()
 
 
 if __name__ == "__main__":

@@ -665,7 +665,7 @@ def a_damaged_staging_segment_and_discard(t):
 
 
 @test(timeout=120, needs=LOCAL)
-def redis_was_reloaded_from_a_dump(t):
+def h56_redis_was_reloaded_from_a_dump(t):
     """The private key does not survive that: nothing of the journal may be replayed, ids are handed out again. The walk: check,
     export, mount with an empty cache directory, copy."""
     redis = RedisServer(t)

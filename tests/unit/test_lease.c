@@ -182,6 +182,42 @@ static void heartbeats(void)
 	rds_conn_free(c);
 }
 
+/* B took over and began a history of its own; then Redis falls back to before that. It gets its lease and its beginning back
+ * if Redis shows exactly what it found; what A lost as well nobody can replay. */
+static void history_51_fallen_back_behind_a_takeover(void)
+{
+	struct rds_conn *c = fresh();
+	struct lease_state st;
+	struct rds_position pos;
+	struct errmsg e;
+	enum lease_beat beat;
+	struct lease_want a = want("m1/j1/p1", "j1"), b = want("m2/j2/p2", "j2");
+	struct redisReply *r;
+
+	REQUIRE(lease_acquire(c, &a, &st, &e) == 0);
+	REQUIRE(rds_cmd(c, NULL, &e, "HSET zjfs seq 77 chain aaa") == 0);
+	b.takeover = true;
+	b.start_seq = 9;
+	strcpy(b.start_chain, "bbb");
+	REQUIRE(lease_acquire(c, &b, &st, &e) == 0);
+	CHECK(st.new_history && st.replaced.seq == 77 && strcmp(st.replaced.chain, "aaa") == 0);
+	struct lease_beat_arg arg = {.id = &b.id, .epoch = st.pos.epoch, .replaced_epoch = st.replaced_epoch,
+		.replaced_holder = st.replaced_holder, .found = &st.replaced, .start = &st.pos};
+	REQUIRE(rds_cmd(c, NULL, &e, "HSET zjfs epoch 1 holder m1/j1/p1 journal j1 seq 70 chain older") == 0);
+	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
+	CHECK_EQ(beat, BEAT_REFUSED);
+	REQUIRE(rds_cmd(c, NULL, &e, "HSET zjfs seq 77 chain aaa") == 0);
+	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
+	CHECK(beat == BEAT_FORGOT_HEALED && pos.epoch == 2 && pos.seq == 9 && strcmp(pos.chain, "bbb") == 0);
+	REQUIRE(rds_cmd(c, &r, &e, "HGET zjfs journal") == 0);
+	CHECK(r->str && strcmp(r->str, "j2") == 0);
+	rds_reply_free(r);
+	arg = (struct lease_beat_arg){.id = &a.id, .epoch = 1, .replaced_holder = ""};
+	REQUIRE(lease_heartbeat(c, &arg, &beat, &pos, &e) == 0);
+	CHECK_EQ(beat, BEAT_FENCED);
+	rds_conn_free(c);
+}
+
 static void ids(void)
 {
 	struct rds_conn *c = fresh();
@@ -275,7 +311,8 @@ int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {{"acquire_and_refuse", acquire_and_refuse},
 		{"history_50_copied_cache_is_another_holder", history_50_copied_cache_is_another_holder},
-		{"history_54_resume_is_exact", history_54_resume_is_exact}, {"heartbeats", heartbeats}, {"ids", ids}, {"loading", loading}, {0}};
+		{"history_54_resume_is_exact", history_54_resume_is_exact}, {"heartbeats", heartbeats},
+		{"history_51_fallen_back_behind_a_takeover", history_51_fallen_back_behind_a_takeover}, {"ids", ids}, {"loading", loading}, {0}};
 
 	signal(SIGPIPE, SIG_IGN);
 	redis_server_start(&server);
