@@ -71,7 +71,7 @@ def life_with(t, order, at, kind, below=""):
     return result
 
 
-def register(order, kind, wanted, times=lambda rng: (12, rng.randint(8, 20), rng.randint(20, 40))):
+def register(order, kind, wanted, times=lambda rng: (12, rng.randint(15, 40))):
     def function(t):
         results = [life_with(t, order, at, kind) for at in times(t.rng)]
         t.note(order, results)
@@ -84,7 +84,7 @@ def register(order, kind, wanted, times=lambda rng: (12, rng.randint(8, 20), rng
 def p12_one_failed_sync_is_enough(t):
     """Whichever it is: of a segment, of the folder of segments, or of base."""
     for below in ("staging", "base"):
-        results = [life_with(t, "sync:{}:EIO", at, "dying", below) for at in (2, 3, t.rng.randint(4, 10))]
+        results = [life_with(t, "sync:{}:EIO", at, "dying", below) for at in (2, t.rng.randint(3, 10))]
         t.note(below, results)
         assert set(results) <= {"dead", "read-only"} and "read-only" in results, f"{below}: {results}"
 
