@@ -11,6 +11,8 @@
 # Variables: BUILD=dir, SAN=address|undefined|thread (comma separated), CFLAGS, WERROR=1
 
 BUILD   ?= build
+# One name for one folder, or objects of one would not know the headers of the other.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(BUILD))
 PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
