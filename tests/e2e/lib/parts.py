@@ -14,11 +14,12 @@ from faults import TcpFault
 from model import GONE
 from servers import RedisServer
 from shrink import Replay, minimize, save
-from volume import JFS, Volume
+from volume import JFS, Mount, Volume
 
-# Met only in lives that these parts do not lead: damage, unsafe_batch, another client that writes into the volume.
-ELSEWHERE = ("recovery.setaside", "redis.replay.before_pipeline", "redis.replay.after_pipeline",
-             "redis.conflict.after_repair", "staging.read")
+# Met only in lives that these parts do not lead: damage, jfs-recover export, another client that writes into the volume.
+ELSEWHERE = ("recovery.setaside", "redis.conflict.after_repair", "recover.export.before_rename")
+UNSAFE = ("redis.replay.before_pipeline", "redis.replay.after_pipeline")
+LOADS = ("journal.commit.load.before", "journal.commit.load.after")
 # What comes late: when objects are confirmed, Redis has their names, and the retention is over.
 LATE = ("staging.reclaim.before", "staging.reclaim.after", "journal.commit.trim.before", "journal.commit.trim.after",
         "journal.commit.reap.before", "journal.commit.reap.after")
@@ -53,17 +54,17 @@ def totals_of(v):
             "operations": v.workers.operations()}
 
 
-def kills(t, seed, rounds, *options):
+def kills(t, seed, rounds, *options, query=""):
     """`rounds(victim, rng)` does the work; then everything is drained and compared."""
     with apart(t, "kills") as sub:
         try:
-            v = victim(sub, seed, *options)
+            v = victim(sub, seed, *options, query=query)
             rounds(v, random.Random(seed))
             v.finish()
             return totals_of(v)
         except Violation as e:
             violation = e
-    return shortened(t, seed, {"kind": "kill", "options": list(options)}, violation)
+    return shortened(t, seed, {"kind": "kill", "options": list(options), "query": query}, violation)
 
 
 def random_kills(t, seed, n=8):
@@ -78,7 +79,7 @@ def kill_points(t, seed, share=1):
     met = set()
 
     def rounds(v, rng):
-        points = [p for p in fault_points() if p not in ELSEWHERE + LATE]
+        points = [p for p in fault_points() if p not in ELSEWHERE + LATE + LOADS + UNSAFE]
         points = rng.sample(points, int(len(points) * share))
         for point in points:
             before = v.missed
@@ -89,8 +90,31 @@ def kill_points(t, seed, share=1):
                     break
                 before = v.missed
     totals = kills(t, seed, rounds)
-    missed = sorted(set(fault_points()) - set(ELSEWHERE + LATE) - met)
+    missed = sorted(set(fault_points()) - set(ELSEWHERE + LATE + LOADS + UNSAFE) - met)
     return dict(totals, points=len(met), never_met=missed)
+
+
+def kill_loads(t, seed):
+    """Somebody else had the volume mounted in between, so all is loaded anew."""
+    def rounds(v, rng):
+        for point in LOADS:
+            for hit in (1, 2, rng.randint(3, 10)):
+                v.workers.close()
+                v.m.umount(flush=True)
+                other = Mount(v.t, v.volume, name="guest")
+                os.listdir(other.dir)
+                other.umount(flush=True)
+                v.round({"JFS_FAULT": f"{point}:{hit}:kill"}, count=30)
+    return kills(t, seed, rounds)
+
+
+def kill_unsafe(t, seed):
+    """unsafe_batch: P1 holds with it, too."""
+    def rounds(v, rng):
+        for point in UNSAFE:
+            for hit in (1, rng.randint(2, 5)):
+                v.round({"JFS_FAULT": f"{point}:{hit}:kill"}, count=30)
+    return kills(t, seed, rounds, query="unsafe_batch=1")
 
 
 def kill_calls(t, seed, n=12):
@@ -223,6 +247,7 @@ def power_cuts(t, seed, kind, fs, cuts=12, count=150):
 
 
 PARTS = [("random_kills", random_kills), ("kill_points", kill_points), ("kill_calls", kill_calls),
-         ("kill_recovery", kill_recovery), ("late_kills", late_kills)]
+         ("kill_recovery", kill_recovery), ("late_kills", late_kills), ("kill_loads", kill_loads),
+         ("kill_unsafe", kill_unsafe)]
 PARTS += [(f"cuts_{kind}_{fs}", functools.partial(power_cuts, kind=kind, fs=fs))
           for kind in ("offline", "online", "device") for fs in ("ext4", "xfs")]

@@ -75,7 +75,8 @@ class Replay:
             redis = RedisServer(t)
             t.defer(redis.kill)
             volume = Volume(t, redis).format("--trash-days", "0")
-            v = Victim(t, volume, "replay", *self.spec.get("options", ()), threads=self.spec.get("threads", 3))
+            v = Victim(t, volume, "replay", *self.spec.get("options", ()), threads=self.spec.get("threads", 3),
+                       query=self.spec.get("query", ""))
             for thread, op in program:
                 if op == CRASH:
                     v.crash()
