@@ -532,12 +532,13 @@ static bool win_pipeline(struct replayer *r)
 static bool win_stale(struct replayer *r, const struct win *win)
 {
 	struct known *k = known_last(r, win->w.end);
-	uint64_t limit = r->cfg.republish_ms;
+	uint64_t limit = r->cfg.republish_ms, took;
 
 	if (r->cfg.eager || !k || !k->began_ms || !win->w.slices.n || win->w.end <= r->applied ||
 		clock_boot_ms() - k->began_ms <= limit)
 		return false;
-	if (k->anew && k->ended_ms - k->began_ms > limit && clock_boot_ms() - k->ended_ms <= limit) {
+	took = k->ended_ms - k->began_ms;
+	if (k->anew && took > limit && clock_boot_ms() - k->ended_ms <= limit + took) {
 		log_warn("what=\"the upload of a window took too long: do not run gc --delete meanwhile\" seq=%llu",
 			(unsigned long long)win->w.end);
 		return false;

@@ -743,17 +743,20 @@ static void young_slices_stay(void)
 static void history_45_slow_upload(void)
 {
 	struct world *w = world_new(false, unit_seed());
+	uint64_t first = w->next_slice + M_NAMES;
 
-	w->republish_ms = 10;
-	w->upload_takes_ms = 15;
+	w->republish_ms = 300;
+	w->upload_takes_ms = 350;
 	again(w, false);
 	new_files(w);
-	for (int i = 0; i < 4 && !unit_failures; i++) {
+	drain_or_say(w);
+	compare(w);
+	for (int i = 0; i < 2 && !unit_failures; i++) {
 		work(w, 40);
 		drain_or_say(w);
 		compare(w);
 	}
-	CHECK(w->next_slice >= 1000 + 2 * M_NAMES); /* it was tried once more */
+	CHECK(w->next_slice > first); /* it was tried once more */
 	world_free(w);
 }
 
