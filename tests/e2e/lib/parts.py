@@ -3,6 +3,7 @@
 Each part takes a Test and a seed and returns what it did, {"kills", "recovery_kills", "cuts", "operations", ...}. A
 violation is made short (shrink.py), written to $JFS_FAULTS_OUT, and raised."""
 import contextlib
+import errno
 import functools
 import os
 import random
@@ -11,7 +12,7 @@ import signal
 from crashes import SEAM, CutRun, Victim, Violation, apart, fault_points
 from core import Timeout, wait_until
 from faults import TcpFault
-from model import GONE
+from model import GONE, tree_of
 from servers import RedisServer
 from shrink import Replay, minimize, save
 from volume import JFS, Mount, Volume
@@ -246,8 +247,73 @@ def power_cuts(t, seed, kind, fs, cuts=12, count=150):
     return shortened(t, seed, spec, violation)
 
 
+def failing(m, orders, below=""):
+    """`below`: "base" or "staging", for calls on those files only."""
+    folder = next(os.path.join(m.cache, n) for n in os.listdir(m.cache)) if below else m.cache
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(m.t.path("met"))
+    return {"LD_PRELOAD": SEAM, "JFS_SEAM": orders, "JFS_SEAM_DIR": os.path.join(folder, below).rstrip("/"),
+            "JFS_SEAM_MET": m.t.path("met")}
+
+
+def must_be_read_only(v):
+    """P12: the daemon lives, says why, serves what was acknowledged, and acknowledges nothing more."""
+    assert v.m.pid is not None and os.path.exists(f"/proc/{v.m.pid}"), "the daemon has ended"
+    v.m.wait_stat("journal_failed", lambda n: n == 1)  # a write of staging that failed is its writer's affair until the next sync
+    for i, history in enumerate(v.workers.histories):
+        history.check_exact(tree_of(f"{v.work}/{i}"))
+    for call in (lambda: os.mkdir(v.m.path("refused")), lambda: os.rename(v.work, v.work + "2"),
+                 lambda: open(v.m.path("f"), "w")):
+        try:
+            call()
+        except OSError as e:
+            assert e.errno in (errno.EROFS, errno.EIO), e
+        else:
+            raise Violation("something was acknowledged after the disk had failed", v.workers.program())
+    assert "read-only" in v.t.run(JFS, "status", v.m.dir), "jfs status does not say it"
+
+
+def life_with(t, order, at, kind, below=""):
+    """One life in which the ordered call fails: "dead" before it was mounted, "read-only", or "survived". Afterwards, on a
+    good disk, everything acknowledged is there, and drains."""
+    v = victim(t, f"{t.seed}/{order}")
+    v.end_daemon(signal.SIGKILL)
+    v.detach()
+    for history in v.workers.histories:
+        history.bad_disk = kind
+        if kind == "full":
+            history.workload.weights["swrite"] = 0  # ENOSPC leaves open whether the bytes are there
+    result = "dead"
+    if v.try_mount(failing(v.m, order.format(at), below)):
+        result = "survived" if v.workers.run(v.work, 300 if kind == "full" else 4000) else "read-only"
+        if result == "read-only":
+            must_be_read_only(v)
+        v.end_daemon(signal.SIGKILL)
+    assert os.path.exists(t.path("met")), f"{order}, {at}: the fault was not met"
+    v.recover()
+    for history in v.workers.histories:
+        history.bad_disk = None
+    v.finish()
+    return result
+
+
+def disk_faults(t, seed, lives=3):
+    """P12, and what is no reason for it: any call on the cache directory fails, once or from then on."""
+    rng, did = random.Random(seed), {"disk_faults": 0, "kills": 0}
+    for n in range(lives):
+        order, kind = rng.choice((("sync:{}:EIO", "dying"), ("sync:{}+:EIO", "dying"), ("write:{}+:EIO", "dying"),
+                                  ("write:{}+:torn", "dying"), ("write:{}:ENOSPC", "full"), ("write:{}:short", "full")))
+        with apart(t, f"disk{n}") as sub:
+            result = life_with(sub, order, rng.randint(3, 40), kind)
+            if kind == "dying" and result == "survived":
+                raise Violation(f"seed {seed}: {order} was not terminal", [])
+        did["disk_faults"] += 1
+        did["kills"] += result != "dead"
+    return did
+
+
 PARTS = [("random_kills", random_kills), ("kill_points", kill_points), ("kill_calls", kill_calls),
          ("kill_recovery", kill_recovery), ("late_kills", late_kills), ("kill_loads", kill_loads),
-         ("kill_unsafe", kill_unsafe)]
+         ("kill_unsafe", kill_unsafe), ("disk_faults", disk_faults)]
 PARTS += [(f"cuts_{kind}_{fs}", functools.partial(power_cuts, kind=kind, fs=fs))
           for kind in ("offline", "online", "device") for fs in ("ext4", "xfs")]
