@@ -47,7 +47,7 @@ struct appliance {
 	bool reaper_started;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	bool closing, kicked, fenced; /* lock */
+	bool ending, closing, kicked, fenced; /* lock; ending: the session takes no work any more; closing: the reaper ends */
 };
 
 /* --- .stats --- */
@@ -438,7 +438,7 @@ static void on_renamed(void *ctx, uint64_t parent, const char *name, size_t n)
 	struct appliance *a = ctx;
 
 	pthread_mutex_lock(&a->lock);
-	if (a->session && !a->closing)
+	if (a->session && !a->ending)
 		session_entry_changed_soon(a->session, parent, name, n);
 	pthread_mutex_unlock(&a->lock);
 }
@@ -745,6 +745,9 @@ int appliance_close(struct appliance *a)
 
 	if (!a)
 		return 0;
+	pthread_mutex_lock(&a->lock);
+	a->ending = true;
+	pthread_mutex_unlock(&a->lock);
 	if (a->replaying)
 		volume_cancel(a->volume);
 	gate_stop(a->gate);

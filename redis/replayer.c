@@ -328,6 +328,8 @@ static bool merge_forward(struct replayer *r, const struct win *win)
 	log_warn("what=\"staged bytes cannot be read: the window is merged with what came after it\" seq=%llu to=%llu",
 		(unsigned long long)win->w.end, (unsigned long long)step[1]);
 	r->min_end = r->merged_to = step[1];
+	for (size_t k = i; k < r->wins.n; k++) /* eager: answers for what is dropped are on their way */
+		r->in_step &= !r->wins.v[k]->sent;
 	wins_drop(r, i);
 	r->look_at_ms = 1;
 	return true;

@@ -91,6 +91,37 @@ static void names_are_escaped(void)
 	}
 }
 
+/* Any name comes back as it was; what names no file is refused. */
+static void names_come_back(void)
+{
+	static const char *const bad[] = {"", ".", "..", "a/b", "\\057", "\\000"};
+	uint64_t seed = unit_seed();
+	char name[256], back[256], longest[300];
+
+	for (int i = 0; i < 2000; i++) {
+		size_t n = 1 + unit_rand(&seed) % 255;
+		struct buf b;
+
+		for (size_t k = 0; k < n; k++)
+			do
+				name[k] = unit_rand(&seed) % 3 ? (char)(unit_rand(&seed) % 256) : "\\0123\n"[unit_rand(&seed) % 6];
+			while (name[k] == '/' || name[k] == '\0');
+		name[n < 255 ? n : 255] = '\0';
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+			continue;
+		buf_init(&b, 0);
+		text_escape(name, strlen(name), &b);
+		CHECK_EQ(text_unescape(buf_cstr(&b), b.len, back), 0);
+		CHECK_STR(back, name);
+		buf_fini(&b);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(text_unescape(bad[i], strlen(bad[i]), back) != 0);
+	memset(longest, 'x', sizeof(longest));
+	CHECK_EQ(text_unescape(longest, 255, back), 0);
+	CHECK(text_unescape(longest, 256, back) != 0);
+}
+
 /* --- staged bytes --- */
 
 static void unsafe_bytes(void)
@@ -227,7 +258,7 @@ static void what_changes(void)
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {{"paths_up_to_the_root", paths_up_to_the_root},
-		{"paths_that_end_early", paths_that_end_early}, {"names_are_escaped", names_are_escaped},
+		{"paths_that_end_early", paths_that_end_early}, {"names_are_escaped", names_are_escaped}, {"names_come_back", names_come_back},
 		{"unsafe_bytes", unsafe_bytes}, {"unsafe_bytes_at_random", unsafe_bytes_at_random}, {"what_changes", what_changes},
 		{NULL, NULL}};
 
