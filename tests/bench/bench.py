@@ -276,7 +276,7 @@ def main():
                 sys.exit(f"bench: no such row; there are {', '.join(r.key for r in rows)}")
             rows = [r for r in rows if r.key in keys]
         rows, skipped, failed = start_rows(rows)
-        header = machine(args, next((r.dir for r in rows if r.key == "ext4"), folder))
+        header = machine(args, next((r.dir for r in rows if r.key == "ext4"), t.dir))
         results = measure(rows, args)
         print(report(rows, skipped, results, args, header))
         if args.json:
