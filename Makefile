@@ -5,8 +5,12 @@
 #   make unit            build and run the unit tests
 #   make test            everything (what ./tests/run calls)
 #   make faults          ten minutes of crashes; faults-long: until Ctrl-C
-#   make bench           the benchmark table
+#   make bench           the goals and the benchmark table
+#   make bench-profile   a flame graph of the daemon while files are created: BUILD/profile.svg (needs perf)
 #   make bench-backlog   a mount after a crash with a million operations, and fsync against ext4
+#   make long            the long runs of tests/posix/long: hours (LONG=PATTERN: one of them)
+#   make bench-long      a mount that fills with ten million files (BENCH_LONG=--files=1000000 for fewer)
+#   make bench-transport both ways of requests, each beside a file system that does no work
 #   make install         DESTDIR= PREFIX=/usr/local
 # Variables: BUILD=dir, SAN=address|undefined|thread (comma separated), CFLAGS, WERROR=1
 
@@ -46,14 +50,15 @@ PROGRAMS   := $(BUILD)/jfs $(if $(wildcard recovery/recover_main.c),$(BUILD)/jfs
 SEAM       := $(BUILD)/fault-injection/libseam.so
 FAULT_BINS := $(patsubst fault-injection/%.c,$(BUILD)/fault-injection/%,$(filter-out %/seam.c,$(wildcard fault-injection/*.c))) $(SEAM)
 BENCH_BINS := $(patsubst tests/bench/%.c,$(BUILD)/tests/bench/%,$(wildcard tests/bench/*.c))
+LONG_BINS  := $(patsubst tests/posix/long/%.c,$(BUILD)/tests/posix/long/%,$(wildcard tests/posix/long/*.c))
 E2E_BINS   := $(patsubst tests/e2e/%.c,$(BUILD)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 UNIT_BINS  := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_BINS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all unit unit-bins test faults faults-long bench bench-backlog quickstart install clean tools
+.PHONY: all unit unit-bins test faults faults-long long bench bench-profile bench-backlog bench-long bench-transport quickstart install clean tools
 .SECONDARY:
 all: $(PROGRAMS)
-tools: $(FAULT_BINS) $(BENCH_BINS) $(E2E_BINS)
+tools: $(FAULT_BINS) $(BENCH_BINS) $(E2E_BINS) $(LONG_BINS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -91,6 +96,8 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(ARCHIVES)
 	$(link_program)
 $(BUILD)/tests/e2e/%: $(BUILD)/tests/e2e/%.o $(ARCHIVES)
 	$(link_program)
+$(BUILD)/tests/posix/long/%: $(BUILD)/tests/posix/long/%.o $(ARCHIVES)
+	$(link_program)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(ARCHIVES)
 	$(link_program)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
@@ -111,8 +118,18 @@ faults-long: all tools
 bench: all tools
 	JFS_BUILD=$(abspath $(BUILD)) tests/bench/run
 
+LONG ?= *
+long: all tools
+	JFS_LONG_RESULTS=$(abspath $(BUILD))/long.txt JFS_BUILD=$(abspath $(BUILD)) nice -n 19 \
+		python3 tests/posix/long/long_runs.py --only '$(LONG)'
+bench-profile: all tools
+	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/flame.py --out $(BUILD)/profile.svg
 bench-backlog: all
 	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/backlog.py
+bench-long: all tools
+	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/long.py $(BENCH_LONG)
+bench-transport: all tools
+	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/transport.py
 quickstart: all
 	BUILD=$(BUILD) tests/demo/quickstart.sh
 

@@ -14,6 +14,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "daemon/awake.h"
 #include "daemon/cache_dir.h"
 #include "daemon/fs.h"
 #include "daemon/gate.h"
@@ -65,6 +66,7 @@ static void source_journal(void *ctx, struct stats_text *t)
 	stats_int(t, "used_inodes", NULL, inodes < 0 ? 0 : inodes);
 	stats_int(t, "journal_commits", NULL, (int64_t)f.commits);
 	stats_int(t, "journal_flushes", NULL, (int64_t)f.flushes);
+	stats_int(t, "journal_syncs", NULL, (int64_t)f.syncs);
 	stats_int(t, "journal_log_records", NULL, (int64_t)f.log_records);
 	stats_int(t, "journal_hot_bytes", NULL, (int64_t)f.hot_used);
 	stats_int(t, "journal_base_bytes", NULL, (int64_t)f.base_bytes);
@@ -73,7 +75,8 @@ static void source_journal(void *ctx, struct stats_text *t)
 	stats_int(t, "staging_dirty_bytes", NULL, (int64_t)f.staging_dirty);
 	stats_int(t, "durable_lag", NULL, (int64_t)journal_durable_lag_ms(a->journal));
 	stats_int(t, "sequence", "committed", (int64_t)journal_mark(a->journal, WM_COMMITTED));
-	stats_int(t, "sequence", "durable", (int64_t)journal_mark(a->journal, WM_DURABLE));
+	stats_int(t, "sequence", "durable", (int64_t)journal_mark(a->journal, WM_SYNCED)); /* for a reader: what a power cut keeps */
+	stats_int(t, "sequence", "base", (int64_t)journal_mark(a->journal, WM_DURABLE));
 	stats_int(t, "sequence", "uploaded", (int64_t)journal_mark(a->journal, WM_UPLOADED));
 	stats_int(t, "sequence", "applied", (int64_t)journal_mark(a->journal, WM_APPLIED));
 	stats_int(t, "sequence", "trim", (int64_t)journal_mark(a->journal, WM_TRIM));
@@ -245,19 +248,23 @@ static int config_text(void *ctx, struct buf *out)
 	const struct mount_options *o = a->o;
 	const json_int_t forever = 1000000000000000000;
 	struct volume_figures f = {0};
+	const char *transport;
 	char budget[160];
 
 	if (a->volume)
 		volume_figures(a->volume, &f);
+	pthread_mutex_lock(&a->lock); /* somebody may look while the mount is on its way */
+	transport = a->session ? session_transport(a->session) : "";
+	pthread_mutex_unlock(&a->lock);
 	budget_text(a, budget, sizeof(budget));
-	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:s}",
+	json_t *root = json_pack("{s:{s:s,s:I,s:b,s:s}, s:o, s:{s:s,s:b,s:I,s:I,s:I}, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s}",
 		"Meta", "MountPoint", a->mountpoint, "Sid", (json_int_t)f.sid, "ReadOnly", o->read_only, "Subdir",
 		o->subdir ? o->subdir : "", "Format", format_json(a), "Chunk", "CacheDir", a->cache, "Writeback", o->writeback,
 		"UploadDelay", (json_int_t)o->upload_delay_ns, "BufferSize", (json_int_t)o->buffer_size, "BlockSize",
 		a->volume ? (json_int_t)volume_setting(a->volume)->block_kib * 1024 : (json_int_t)4 << 20, "Version", JFS_VERSION,
 		"Pid", (int)getpid(), "PPid", (int)getppid(), "AttrTimeout", forever, "EntryTimeout", forever, "DirEntryTimeout",
 		forever, "Journal", journal_cache_id(a->journal), "Replay", f.replay_state, "Failure",
-		journal_failure(a->journal), "Budget", budget);
+		journal_failure(a->journal), "Budget", budget, "Transport", transport);
 	char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
 
 	json_decref(root);
@@ -386,15 +393,18 @@ static int open_journal(struct appliance *a, const char *uuid, struct errmsg *e)
 	r = cache_dir_make(o->cache_dir, uuid, a->volume && volume_only_looks(a->volume), &a->cache, e);
 	if (r)
 		return r;
+	r = o->rebasing ? 0 : cache_dir_unfinished(a->cache, e);
+	if (r)
+		return r;
 	jc.cache_dir = a->cache;
 	r = journal_open(&jc, &a->journal, &a->report, e);
 	while (r == -EBUSY && cache_dir_wait(a->cache, e) == 0)
 		r = journal_open(&jc, &a->journal, &a->report, e);
 	if (r)
 		return r;
-	log_info("event=journal_open cache=\"%s\" fresh=%d clean=%d power_cut=%d recovered=%llu dropped=%llu", a->cache,
+	log_info("event=journal_open cache=\"%s\" fresh=%d clean=%d power_cut=%d recovered=%llu synced=%llu dropped=%llu", a->cache,
 		a->report.fresh, a->report.clean, a->report.power_cut, (unsigned long long)a->report.recovered,
-		(unsigned long long)a->report.dropped);
+		(unsigned long long)a->report.synced, (unsigned long long)a->report.dropped);
 	if (a->report.power_cut)
 		log_warn("event=power_cut note=\"the host lost power or the hot directory: the state before the last sync is kept\"");
 	if (a->report.dropped)
@@ -462,7 +472,7 @@ static int connect_volume(struct appliance *a, struct errmsg *e)
 	const struct mount_options *o = a->o;
 	const struct volume_config vc = { .meta_url = o->meta_url, .cache_root = o->cache_dir, .mountpoint = o->mountpoint,
 		.takeover = o->takeover, .offline = o->offline, .read_only = o->read_only, .writeback = o->writeback,
-		.eager = o->eager, .upload_delay_ns = o->upload_delay_ns, .heartbeat_ns = o->heartbeat_ns,
+		.eager = o->eager, .admit_all = o->rebasing, .pack_below = o->pack_below, .upload_delay_ns = o->upload_delay_ns, .heartbeat_ns = o->heartbeat_ns,
 		.retention_ns = o->retention_ns, .keep_objects = o->max_deletes == 0, .storage = o->storage, .bucket = o->bucket,
 		.storage_class = o->storage_class, .strict_atime = o->strict_atime, .buffer_bytes = o->buffer_size, .cache_bytes = o->cache_size,
 		.free_ratio = o->free_space_ratio, .max_uploads = (unsigned)o->max_uploads,
@@ -609,6 +619,16 @@ int appliance_open(const struct mount_options *o, struct appliance **out, struct
 
 	if (!a)
 		return errmsg_set(e, -ENOMEM, "out of memory");
+	r = o->transport_kind == TRANSPORT_IO_URING ? transport_check(o->transport_kind, e) : 0;
+	if (r) {
+		free(a);
+		return errmsg_prefix(e, "--transport=io_uring"), r;
+	}
+	r = o->poll ? awake_check(e) : 0;
+	if (r) {
+		free(a);
+		return errmsg_prefix(e, "--poll"), r;
+	}
 	a->o = o;
 	a->name = "local";
 	pthread_mutex_init(&a->lock, NULL);
@@ -639,14 +659,18 @@ int appliance_mount(struct appliance *a, const char *mountpoint, struct errmsg *
 	const struct mount_options *o = a->o;
 	char fsname[256];
 	struct session_config sc = { .fsname = fsname, .read_only = o->read_only, .allow_other = o->allow_other,
-		.strict = o->strict, .data_waits = o->data_waits, .no_atime = o->no_atime, .threads = (unsigned)o->threads, .config_text = config_text,
-		.root = a->root, .ctx = a };
+		.strict = o->strict, .data_waits = o->data_waits, .no_atime = o->no_atime, .no_xattr = o->no_xattr, .transport = o->transport_kind,
+		.poll = o->poll,
+		.threads = (unsigned)o->threads, .ring_payload = o->ring_payload, .config_text = config_text, .root = a->root, .ctx = a };
 
 	if (a->volume) {
 		sc.meta_waits = volume_url(a->volume)->mode == RDS_SYNC;
 		sc.data_waits = !o->writeback && !o->read_only;
 		sc.barrier = barrier;
 		sc.shared = volume_only_looks(a->volume);
+		sc.acl = volume_setting(a->volume)->enable_acl;
+		if (sc.acl && sc.no_xattr)
+			return errmsg_set(e, -EINVAL, "--no-xattr: the volume has POSIX ACLs, which are extended attributes");
 	}
 
 	snprintf(fsname, sizeof(fsname), "JuiceFS:%s", a->name);

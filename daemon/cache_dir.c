@@ -60,6 +60,16 @@ int cache_dir_make(const char *list, const char *uuid, bool view, char **out, st
 	return 0;
 }
 
+int cache_dir_unfinished(const char *cache, struct errmsg *e)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s" CACHE_REBASE_SUFFIX "/base", cache) >= (int)sizeof(path) || access(path, F_OK))
+		return 0;
+	return errmsg_set(e, -EBUSY, "jfs-recover rebase was cut off, and what only its journal knows is not in the volume yet: run it "
+				     "again, or remove %s" CACHE_REBASE_SUFFIX " to give that up", cache);
+}
+
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;

@@ -9,6 +9,10 @@
 /* Makes the first directory of `list` (NULL: the default) with its parents, and returns DIR/{uuid}, heap memory, in *out
  * (not made); of a mount that only looks DIR/view/{uuid}. 0, -errno with a text. */
 int cache_dir_make(const char *list, const char *uuid, bool view, char **out, struct errmsg *e);
+/* Where `jfs-recover rebase` keeps the journal CACHE until all of it is in the volume. */
+#define CACHE_REBASE_SUFFIX ".rebase"
+/* -EBUSY with a text while there is such a journal: a mount now would show the volume without what only that knows. */
+int cache_dir_unfinished(const char *cache, struct errmsg *e);
 /* Deletes the journal in CACHE (base, staging, identity), but not the block cache. Nobody may have it open; the caller knows
  * that nothing in it is needed any more. 0, -errno with a text. */
 int cache_dir_reset(const char *cache, struct errmsg *e);

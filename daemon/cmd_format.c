@@ -16,7 +16,7 @@
 struct format_options {
 	char *storage, *bucket, *access_key, *secret_key, *session_token, *storage_class, *compress;
 	uint64_t block_size, capacity, inodes, trash_days, shards;
-	bool hash_prefix, force, no_update;
+	bool hash_prefix, enable_acl, force, no_update;
 };
 
 #define AT(member) offsetof(struct format_options, member)
@@ -34,6 +34,7 @@ static const struct opt format_table[] = {
 	{"capacity", 0, OPT_SIZE, AT(capacity), 1u << 30, false, "SIZE", "limit of the volume (unit GiB, default none)"},
 	{"inodes", 0, OPT_U64, AT(inodes), 0, false, "N", "limit of the number of files (default none)"},
 	{"trash-days", 0, OPT_U64, AT(trash_days), 0, false, "DAYS", "keep deleted files so long (default 1, 0: no trash)"},
+	{"enable-acl", 0, OPT_FLAG, AT(enable_acl), 0, false, NULL, "keep POSIX ACLs; cannot be switched off later"},
 	{"force", 0, OPT_FLAG, AT(force), 0, false, NULL, "allow changing what is fixed in an existing volume"},
 	{"no-update", 0, OPT_FLAG, AT(no_update), 0, false, NULL, "do nothing if the volume exists"},
 	{0},
@@ -132,6 +133,11 @@ static int apply_options(struct format *f, struct errmsg *e)
 		s->inodes = f->o.inodes;
 	if (given(f, "trash-days"))
 		s->trash_days = (int64_t)f->o.trash_days;
+	if (f->o.enable_acl && !s->enable_acl) {
+		s->enable_acl = true;
+		if (!s->min_client[0] || rds_version_compare(s->min_client, RDS_MIN_CLIENT_ACL) < 0)
+			return rds_setting_set(&s->min_client, RDS_MIN_CLIENT_ACL);
+	}
 	return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "daemon/commands.h"
 #include "daemon/mount_options.h"
 #include "daemon/mountpoint.h"
+#include "daemon/remount.h"
 #include "util/log.h"
 
 static void open_log(const struct mount_options *o)
@@ -183,6 +184,10 @@ static int mount_run(int argc, char **argv, const char *as)
 		status = 2;
 	} else if (o.args.help) {
 		options_help(&mount_spec);
+	} else if (o.remount) {
+		status = remount(&o, &e) ? 1 : 0;
+		if (status)
+			fprintf(stderr, "%s: %s\n", as, e.text);
 	} else {
 		r = mountpoint_prepare(o.mountpoint, o.force, mountpoint, &e);
 		if (r == 0 && o.foreground)

@@ -276,6 +276,8 @@ static void print_mount(const char *mountpoint, const json_t *config, const json
 		printf("replay     %s\n", json_string_value(v));
 	if (failure && *failure)
 		printf("read-only  %s\n", failure);
+	if ((v = json_object_get(config, "Transport")) && json_string_length(v) > 0)
+		printf("transport  %s\n", json_string_value(v));
 	print_budget(config, stats);
 	json_object_foreach((json_t *)(uintptr_t)stats, key, v)
 	{

@@ -3,13 +3,11 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 
 #include "daemon/commands.h"
 #include "daemon/control.h"
-#include "daemon/mountinfo.h"
 #include "daemon/mountpoint.h"
 #include "daemon/options.h"
 #include "daemon/verbs.h"
@@ -35,30 +33,11 @@ static const struct options_spec spec = {
 	.args_max = 1,
 };
 
-static int find_point(const char *path, char point[PATH_MAX], struct errmsg *e)
-{
-	struct mount_entry m;
-	int r = mountinfo_resolve(path, point);
-
-	if (r)
-		return errmsg_set(e, r, "%s: %s", path, strerror(-r));
-	r = mountinfo_find(point, &m);
-	if (r == 0 && realpath(path, point))
-		r = mountinfo_find(point, &m);
-	if (r < 0)
-		return errmsg_set(e, r, "cannot read the mount table: %s", strerror(-r));
-	if (r == 0)
-		return errmsg_set(e, -EINVAL, "nothing is mounted on %s", path);
-	if (strcmp(m.type, "fuse.jfs") != 0)
-		return errmsg_set(e, -EINVAL, "%s is a mount of type %s, not of ours", path, m.type);
-	return 0;
-}
-
 static int unmount(const char *path, const struct umount_options *o, struct errmsg *e)
 {
 	char point[PATH_MAX];
 	pid_t daemon;
-	int r = find_point(path, point, e);
+	int r = mountpoint_find(path, point, e);
 
 	if (r)
 		return r;

@@ -10,5 +10,6 @@ int cmd_mount_helper(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_flush(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/mountinfo.h"
+#include "daemon/virt.h"
 #include "util/buf.h"
 #include "util/clock.h"
 
@@ -141,27 +142,26 @@ static void progress_end(struct progress *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-/* The answer is one byte behind the request. */
-static int exchange(int fd, uint32_t command)
+/* The answer is one byte behind the request. -ENOTTY: nobody there takes requests. */
+static int exchange(int fd, uint32_t command, bool writable)
 {
 	uint8_t req[8], answer;
 	ssize_t n;
 
 	put_be32(req, command);
 	put_be32(req + 4, 0);
-	n = write(fd, req, sizeof(req));
+	n = writable ? write(fd, req, sizeof(req)) : ioctl(fd, VIRT_IOC_COMMAND, req) ? -1 : (ssize_t)sizeof(req);
 	if (n != (ssize_t)sizeof(req))
 		return n < 0 ? -errno : -EIO;
 	do
-		n = read(fd, &answer, 1);
+		n = pread(fd, &answer, 1, sizeof(req));
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 	return n == 1 ? -(int)answer : -EIO;
 }
 
-/* The kernel lets nobody write to a read-only mount, so there is no asking. Nothing can be on its way in one, but for an
- * offline mount of a journal that holds work. */
+/* The daemon of a read-only mount has nothing on its way, but for an offline mount of a journal that holds work. */
 static int read_only_command(const char *point, struct errmsg *e)
 {
 	char text[65536];
@@ -178,20 +178,24 @@ int control_command(const char *point, uint32_t command, struct errmsg *e)
 {
 	char path[PATH_MAX];
 	struct progress p;
+	bool writable;
 	int fd, r;
 
 	if (snprintf(path, sizeof(path), "%s/.control", point) >= (int)sizeof(path))
 		return errmsg_set(e, -ENAMETOOLONG, "%s: path too long", point);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 && errno == EROFS)
-		return read_only_command(point, e);
+	writable = fd >= 0 || errno != EROFS;
+	if (!writable)
+		fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errmsg_set(e, -errno, "%s does not answer: %s", point, strerror(errno));
 	progress_start(&p, point);
-	r = exchange(fd, command);
+	r = exchange(fd, command, writable);
 	progress_end(&p);
 	close(fd);
-	if (r == -EIO)
+	if (r == -ENOTTY)
+		r = read_only_command(point, e);
+	else if (r == -EIO)
 		errmsg_set(e, r, "%s: it cannot be done, `jfs status %s` says why", point, point);
 	else if (r)
 		errmsg_set(e, r, "%s: %s", point, strerror(-r));

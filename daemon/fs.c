@@ -26,6 +26,7 @@ int fs_new(struct journal *j, const struct fs_config *cfg, struct fs **out)
 		return -ENOMEM;
 	fs->j = j;
 	fs->cfg = *cfg;
+	fs->trash_left = journal_mark(j, WM_COMMITTED);
 	fs->spans = calloc(FS_RECORD_KEYS, sizeof(*fs->spans));
 	if (!fs->spans || fs_refs_init(&fs->refs))
 		goto fail;
@@ -36,8 +37,12 @@ int fs_new(struct journal *j, const struct fs_config *cfg, struct fs **out)
 		fs->ids_noted = fs->ids_floor = get_be64(val);
 	else if (rc == 0)
 		rc = -EUCLEAN;
+	if (rc == 0 || rc == -ENOENT)
+		rc = fs_acl_load(fs);
+	if (!rc)
+		rc = fs_quota_load(fs);
 	journal_unlock(j);
-	if (rc && rc != -ENOENT)
+	if (rc)
 		goto fail;
 	*out = fs;
 	return 0;
@@ -54,6 +59,8 @@ void fs_free(struct fs *fs)
 	free(fs->spans);
 	free(fs->cuts);
 	free(fs->waiting);
+	fs_acl_free(fs);
+	fs_quota_free(fs);
 	free(fs);
 }
 
@@ -61,6 +68,13 @@ void fs_set_config(struct fs *fs, const struct fs_config *cfg)
 {
 	journal_lock(fs->j);
 	fs->cfg = *cfg;
+	journal_unlock(fs->j);
+}
+
+void fs_get_config(struct fs *fs, struct fs_config *out)
+{
+	journal_lock(fs->j);
+	*out = fs->cfg;
 	journal_unlock(fs->j);
 }
 
@@ -75,6 +89,16 @@ uint64_t fs_dir_moved(struct fs *fs)
 
 	journal_lock(fs->j);
 	seq = fs->dir_moved;
+	journal_unlock(fs->j);
+	return seq;
+}
+
+uint64_t fs_trash_left(struct fs *fs)
+{
+	uint64_t seq;
+
+	journal_lock(fs->j);
+	seq = fs->trash_left;
 	journal_unlock(fs->j);
 	return seq;
 }
@@ -147,6 +171,12 @@ void fs_id_note(struct fs_op *op, uint64_t ino)
 	rec_put(op->r, &k, v, sizeof(v), 0);
 }
 
+void fs_id_noted(struct fs *fs, uint64_t ino)
+{
+	if (ino >= fs->ids_noted)
+		fs->ids_noted = ino + FS_ID_STEP;
+}
+
 /* --- records --- */
 
 void fs_op_begin(struct fs_op *op, struct fs *fs, enum rec_op kind)
@@ -159,15 +189,21 @@ void fs_op_begin(struct fs_op *op, struct fs *fs, enum rec_op kind)
 	op->now_nsec = (uint32_t)(op->now_ns % 1000000000u);
 	op->keep = false;
 	op->release_ino = 0;
+	op->internal = kind >= OP_INTERNAL;
+	fs_quota_begin(fs);
 }
 
 int fs_op_commit(struct fs_op *op, uint64_t *seq)
 {
 	uint64_t got = 0;
-	int rc = journal_commit(op->fs->j, &got);
+	int rc;
 
+	fs_quota_emit(op);
+	rc = journal_commit(op->fs->j, &got);
 	if (rc == -EAGAIN)
 		return FS_ROOM;
+	if (rc == 0)
+		fs_quota_settle(op, got);
 	if (rc == 0 && seq)
 		*seq = got;
 	return rc;
@@ -216,14 +252,44 @@ void fs_op_touch(const struct fs_op *op, struct inode_val *v, unsigned which)
 	}
 }
 
+void fs_op_dirstat(struct fs_op *op, uint64_t dir, int64_t len, int64_t space, int64_t inodes)
+{
+	rec_dirstat(op->r, dir, len, space, inodes);
+	fs_quota_add_dir(op, dir, space, inodes);
+}
+
+void fs_op_space(struct fs_op *op, const struct jfs_attr *owner, int64_t space, int64_t inodes)
+{
+	rec_space(op->r, space, inodes);
+	fs_quota_add_owner(op, owner->uid, owner->gid, space, inodes);
+}
+
+struct linked {
+	struct fs_op *op;
+	int64_t space;
+};
+
+static int add_linked(void *arg, uint64_t parent, uint32_t names)
+{
+	struct linked *l = arg;
+
+	fs_quota_add_dir(l->op, parent, l->space * names, 0);
+	return 0;
+}
+
 void fs_op_filestat(struct fs_op *op, uint64_t ino, const struct inode_val *v, int64_t len, int64_t space)
 {
-	if (v->attr.nlink == 0 || (len == 0 && space == 0))
+	if (len == 0 && space == 0)
 		return;
-	if (v->attr.parent)
-		rec_dirstat(op->r, v->attr.parent, len, space, 0);
-	else
-		rec_linkstat(op->r, ino, len, space);
+	if (v->attr.parent == 0) {
+		struct linked l = {op, space};
+
+		rec_linkstat(op->r, ino, len, space); /* names in the trash count there, too */
+		if (v->attr.nlink > 0 && fs_quota_of_dirs(op->fs) && fs_parents_each(op->fs, ino, add_linked, &l) && !op->r->buf.err)
+			op->r->buf.err = -EIO;
+	} else if (v->attr.nlink > 0) {
+		fs_op_dirstat(op, v->attr.parent, len, space, 0);
+	}
 }
 
 void fs_op_set_length(struct fs_op *op, uint64_t ino, struct inode_val *v, uint64_t len)
@@ -232,7 +298,7 @@ void fs_op_set_length(struct fs_op *op, uint64_t ino, struct inode_val *v, uint6
 
 	fs_op_filestat(op, ino, v, (int64_t)len - (int64_t)v->attr.length, space);
 	if (space)
-		rec_space(op->r, space, 0);
+		fs_op_space(op, &v->attr, space, 0);
 	v->attr.length = len;
 }
 
@@ -241,11 +307,34 @@ int64_t fs_stat_len(const struct inode_val *v)
 	return v->attr.type == JFS_FILE ? (int64_t)v->attr.length : 0;
 }
 
-void fs_kill_suid(struct inode_val *v)
+void fs_cred_tell(struct fs_cred *c, const struct fs_need *need, bool member)
 {
-	v->attr.mode &= (uint16_t)~04000;
-	if (v->attr.mode & 010)
-		v->attr.mode &= (uint16_t)~02000;
+	c->told = true;
+	c->group = (uint32_t)need->ino;
+	c->member = member;
+}
+
+int fs_member(const struct fs_cred *c, const struct inode_val *v, bool *member, struct fs_need *need)
+{
+	*member = c->uid == 0 || c->gid == v->attr.gid;
+	if (*member)
+		return 0;
+	if (!c->told || c->group != v->attr.gid) {
+		need->ino = v->attr.gid;
+		return FS_MEMBER;
+	}
+	*member = c->member;
+	return 0;
+}
+
+int fs_kill_suid(const struct fs_cred *c, struct inode_val *v, struct fs_need *need)
+{
+	bool member = false;
+	int rc = (v->attr.mode & 02010) == 02000 ? fs_member(c, v, &member, need) : 0;
+
+	if (!rc)
+		v->attr.mode &= (uint16_t)(member ? ~04000 : ~06000);
+	return rc;
 }
 
 void fs_unlink_dir(struct inode_val *dir)
@@ -397,9 +486,11 @@ int fs_room(struct fs *fs, int64_t space, int64_t inodes)
 {
 	int64_t used, n;
 
-	if (!fs->cfg.capacity && !fs->cfg.inodes)
-		return 0;
 	journal_stats(fs->j, &used, &n);
+	if (space > 0 && used > FS_SPACE_MAX - space)
+		return -ENOSPC;
+	if (fs->cfg.admit_all)
+		return 0;
 	if (fs->cfg.capacity && space > 0 && used + space > (int64_t)fs->cfg.capacity)
 		return -ENOSPC;
 	if (fs->cfg.inodes && inodes > 0 && n + inodes > (int64_t)fs->cfg.inodes)

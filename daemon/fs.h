@@ -3,8 +3,9 @@
  * Every operation takes the journal's lock itself, reads the view, builds one whole record, commits, unlocks, and returns
  *   0 or -errno as a local file system would, or
  *   FS_NEED   something is not here: *need says what; load it (may wait for the network) and call again from scratch,
- *   FS_ROOM   no room in the journal now: journal_wait_room, then call again from scratch.
- * It leaves *before* its first put in both cases. Nothing here waits, allocates unboundedly, or talks to anybody.
+ *   FS_ROOM   no room in the journal now: journal_wait_room, then call again from scratch,
+ *   FS_MEMBER is the caller in the group need->ino? fs_cred_tell, then call again.
+ * It leaves *before* its first put in all these cases. Nothing here waits, allocates unboundedly, or talks to anybody.
  *
  * Names are (pointer, length), 1..255 bytes, checked here (ENAMETOOLONG, EINVAL). Inode 1 is the root of what is
  * mounted (with --subdir the caller translates). Mode checks are the kernel's (default_permissions); sticky rules,
@@ -17,8 +18,9 @@
 #include <stdint.h>
 
 #include "journal/journal.h"
+#include "util/aclrule.h"
 
-enum { FS_NEED = 1, FS_ROOM = 2 };
+enum { FS_NEED = 1, FS_ROOM, FS_MEMBER, FS_ANSWERS };
 
 enum fs_need_kind {
 	NEED_DIR = 1,	 /* all entries of directory `ino` with their inode records, and its own record */
@@ -28,6 +30,10 @@ enum fs_need_kind {
 	NEED_SYMLINK,	 /* the target of ino */
 	NEED_INODE_IDS,	 /* a fresh range of inode numbers */
 	NEED_TRASH,	 /* the operation touches .trash: goes through Redis */
+	NEED_ACL,	 /* the rule with the number `ino` (fs_acl.c) */
+	NEED_ACL_NUMBER, /* a number for the rule in slot `ino` */
+	NEED_PARENTS,	 /* the directories of all names of file `ino` */
+	NEED_TREE,	 /* everything below directory `ino` */
 	NEED_ENTRY,	 /* one name in directory `ino`: only fetched, never kept (daemon/trash.h) */
 };
 struct fs_need {
@@ -39,23 +45,35 @@ struct fs_need {
 struct fs_cred {
 	uint32_t uid, gid, pid;
 	uint32_t umask;
+	/* Whether `group` is one of the caller's other groups, which only /proc tells: asked when it matters. */
+	bool told, member;
+	uint32_t group;
 };
+/* The answer to FS_MEMBER. */
+void fs_cred_tell(struct fs_cred *c, const struct fs_need *need, bool member);
 
 struct fs_config {
 	bool trash;		 /* TrashDays > 0 */
 	uint64_t capacity, inodes; /* 0: unlimited */
 	bool strict_atime;	 /* else relatime */
 	bool read_only;
+	bool acl;		 /* the volume has POSIX ACLs */
+	bool dir_quotas, owner_quotas; /* DirStats, UserGroupQuota */
+	bool admit_all;		 /* count, but refuse nothing: what is made was acknowledged once (jfs-recover rebase) */
 };
 
 struct fs;
 
 int fs_new(struct journal *j, const struct fs_config *cfg, struct fs **out);
 void fs_free(struct fs *fs);
+void fs_get_config(struct fs *fs, struct fs_config *out);
 void fs_set_config(struct fs *fs, const struct fs_config *cfg); /* setting reload */
 struct journal *fs_journal(struct fs *fs);
 /* The last record that gave a directory another name: what lies below is found by its path only once that is durable. */
 uint64_t fs_dir_moved(struct fs *fs);
+/* Up to here records may still change an inode whose last name lies in the trash: it was open when it went there. Of the
+ * last life everything may. */
+uint64_t fs_trash_left(struct fs *fs);
 bool fs_has_trash(struct fs *fs); /* as the setting says now */
 
 /* Inode numbers: a durable range is handed in by the id allocator; creation takes from it; FS_NEED/NEED_INODE_IDS when
@@ -91,6 +109,11 @@ struct fs_attr {
  * orphan until its count is 0; the record of the last forget dismantles it. Every function below that returns an entry
  * to the kernel (lookup, create, mkdir, mknod, symlink, link, readdirplus' entries) counts one up by itself. */
 void fs_forget(struct fs *fs, uint64_t ino, uint64_t n);
+struct fs_forgotten {
+	uint64_t ino, n;
+};
+/* The same for several under one hold of the journal's lock: some 5 us for each that was an orphan, so not for too many. */
+void fs_forget_all(struct fs *fs, const struct fs_forgotten *f, size_t n);
 /* At mount: orphans of the last life have no kernel any more: dismantle them. 0, -errno. */
 int fs_reap_orphans(struct fs *fs);
 /* One bounded piece (<= ~1000 keys) of lazy deletion (dead extents, cuts): 1 if more is to do, 0, -errno, FS_ROOM. */
@@ -102,13 +125,15 @@ int fs_getattr(struct fs *fs, uint64_t ino, struct fs_attr *out, struct fs_need 
 enum { FSA_MODE = 1, FSA_UID = 2, FSA_GID = 4, FSA_SIZE = 8, FSA_ATIME = 16, FSA_MTIME = 32, FSA_ATIME_NOW = 64,
        FSA_MTIME_NOW = 128, FSA_CTIME = 256, FSA_KILL_SUID = 512 };
 struct fs_setattr {
-	unsigned valid;
+	unsigned valid; /* 0: a chown that changes neither owner, which is still one: it takes setuid and touches ctime */
 	uint32_t mode, uid, gid;
 	uint64_t size;
 	int64_t atime, mtime, ctime;
 	uint32_t atimensec, mtimensec, ctimensec;
 };
 int fs_setattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const struct fs_setattr *set, struct fs_attr *out, struct fs_need *need);
+/* Replaces those flags (JFS_FLAG_*) that are in mask, as chattr does. -EPERM: neither root nor owner, or in the trash. */
+int fs_setflags(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint8_t mask, uint8_t flags, uint64_t *seq, struct fs_need *need);
 
 int fs_mknod(struct fs *fs, const struct fs_cred *c, uint64_t parent, const char *name, size_t n, uint32_t mode /* with S_IFMT */, uint32_t rdev, struct fs_attr *out, struct fs_need *need);
 /* open(O_CREAT): *created tells whether it was made now; an existing file is returned (EEXIST only with excl). trunc: O_TRUNC of an existing one. */
@@ -119,7 +144,7 @@ int fs_readlink(struct fs *fs, uint64_t ino, char *buf, size_t *n /* in: room, o
 int fs_link(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint64_t parent, const char *name, size_t n, struct fs_attr *out, struct fs_need *need);
 int fs_unlink(struct fs *fs, const struct fs_cred *c, uint64_t parent, const char *name, size_t n, uint64_t *seq, struct fs_need *need);
 int fs_rmdir(struct fs *fs, const struct fs_cred *c, uint64_t parent, const char *name, size_t n, uint64_t *seq, struct fs_need *need);
-enum { FS_RENAME_NOREPLACE = 1, FS_RENAME_EXCHANGE = 2 };
+enum { FS_RENAME_NOREPLACE = 1, FS_RENAME_EXCHANGE = 2, FS_RENAME_WHITEOUT = 4 /* leaves a device 0:0 behind */ };
 int fs_rename(struct fs *fs, const struct fs_cred *c, uint64_t parent, const char *name, size_t n, uint64_t newparent, const char *newname, size_t nn, unsigned flags, uint64_t *seq, struct fs_need *need);
 
 /* readdir: calls fn for each entry after cookie `off` (0: from the start; "." and ".." come first with cookies 1, 2);
@@ -141,10 +166,16 @@ int fs_listxattr(struct fs *fs, uint64_t ino, void *buf, size_t *len, struct fs_
 int fs_setxattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const char *name, size_t n, const void *val, size_t len, int flags, uint64_t *seq, struct fs_need *need);
 int fs_removexattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const char *name, size_t n, uint64_t *seq, struct fs_need *need);
 
+/* What a write takes away from a file; NULL: nothing. */
+struct fs_kill {
+	bool suid, caps; /* in: set-id bits; security.capability */
+	bool done;	 /* out: bits were taken away */
+};
+
 /* Data. The bytes have been staged already (staging_append, outside any lock); this makes them part of the file.
  * A write that crosses a chunk border, or covers very many extents, becomes several records, in order; *seq is the
  * last one. With append the offset is the file's end under the lock and returned in *off. */
-int fs_write(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint64_t *off, bool append, const struct staged *s, bool kill_suid, uint64_t *seq, struct fs_need *need);
+int fs_write(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint64_t *off, bool append, const struct staged *s, struct fs_kill *kill, uint64_t *seq, struct fs_need *need);
 int fs_fallocate(struct fs *fs, const struct fs_cred *c, uint64_t ino, int mode, uint64_t off, uint64_t len, uint64_t *seq, struct fs_need *need); /* spec 3.12 */
 /* Reference copy inside the journal; may copy less than asked (*copied). */
 int fs_copy_range(struct fs *fs, const struct fs_cred *c, uint64_t in, uint64_t off_in, uint64_t out, uint64_t off_out, uint64_t len, uint64_t *copied, uint64_t *seq, struct fs_need *need);
@@ -168,7 +199,8 @@ int fs_map(struct fs *fs, uint64_t ino, uint64_t off, uint64_t len, struct fs_pi
 /* May the file hold staged bytes that were written behind `uploaded`? Looks at a bounded number of extents; behind that
  * it may. 0, -EIO, -EUCLEAN. */
 int fs_unconfirmed(struct fs *fs, uint64_t ino, uint64_t uploaded, bool *unconfirmed);
-/* SEEK_DATA / SEEK_HOLE. */
+/* SEEK_DATA / SEEK_HOLE, in blocks of FS_SEEK_BLOCK: programs ask in this way how large blocks are. */
+enum { FS_SEEK_BLOCK = 4096 };
 int fs_seek(struct fs *fs, uint64_t ino, uint64_t off, bool hole, uint64_t *out, struct fs_need *need);
 /* relatime: called after a read or readdir; commits a record only when due. */
 int fs_touch_atime(struct fs *fs, uint64_t ino);
@@ -176,7 +208,30 @@ int fs_touch_atime(struct fs *fs, uint64_t ino);
 struct fs_statfs {
 	uint64_t total, avail, inodes_total, inodes_avail;
 };
-int fs_statfs(struct fs *fs, struct fs_statfs *out); /* spec 3.16 */
+int fs_statfs(struct fs *fs, uint64_t ino, struct fs_statfs *out); /* spec 3.16; with the quotas of directory `ino` */
+
+/* Quotas (fs_quota.c). What Redis says at `position`: everything it has. `settled`: nothing that was committed here waits
+ * for replay. Returns in `count` which of the list are quotas of directories whose usage must be counted (fs_quota_adopt); *n_count: room, then how many. 0, -errno; waits for room. Thread-safe. */
+struct fs_quota {
+	uint8_t kind; /* enum quota_kind */
+	uint64_t id;
+	int64_t max_space, max_inodes, used_space, used_inodes;
+};
+int fs_quota_sync(struct fs *fs, uint64_t position, bool settled, const struct fs_quota *list, size_t n, uint64_t *count,
+	size_t *n_count);
+/* Counts what lies below the directory and keeps its quota from now on. 0, FS_NEED, FS_ROOM, -errno. Thread-safe. */
+int fs_quota_adopt(struct fs *fs, const struct fs_quota *q, struct fs_need *need);
+/* What the loader does for NEED_PARENTS: p{ino} as Redis has it at `position`. -ESTALE: changes of ours are not there yet. */
+struct fs_loaded_parent {
+	uint64_t parent;
+	uint32_t names;
+};
+int fs_insert_parents(struct fs *fs, uint64_t position, uint64_t ino, const struct fs_loaded_parent *p, size_t n);
+
+/* What the loader does for NEED_ACL and NEED_ACL_NUMBER. The rule of a slot (0: no such slot), and the highest number that is
+ * known; what Redis says of a number (rule NULL: nothing). Thread-safe. */
+size_t fs_acl_wanted(struct fs *fs, uint64_t slot, uint8_t rule[ACL_RULE_MAX], uint32_t *least);
+int fs_acl_known(struct fs *fs, uint32_t id, const void *rule, size_t len); /* 0, -errno; waits for room */
 
 /* --- inserting what was loaded (fs_load.c). The loading rule (DESIGN 3.3): a key that any layer holds, a tombstone
  * too, is never overwritten; a directory becomes complete together with its last piece. `position` is Redis's position
@@ -196,6 +251,8 @@ struct fs_loaded_xattr {
 };
 int fs_insert_inode(struct fs *fs, uint64_t position, uint64_t ino, const void *record, size_t len);
 int fs_insert_dir(struct fs *fs, uint64_t position, uint64_t ino, const struct fs_loaded_entry *e, size_t n);
+/* Of the n inodes from `from` on those which are held, are files, and whose first chunk's list was never loaded; how many. */
+size_t fs_chunks_missing(struct fs *fs, uint64_t from, size_t n, uint64_t *out);
 int fs_insert_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chunk, const void *records, size_t n /* records of 24 bytes */);
 /* The list changed in Redis behind us (a stock client compacted it): replace what was loaded, keep what is ours. */
 int fs_reload_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chunk, const void *records, size_t n);

@@ -30,7 +30,8 @@ static int size_check(const struct inode_val *v, uint64_t size)
 }
 
 /* A write-back of cached times by the kernel (it carries ctime) is nobody's request: it has no owner to check. */
-static int setattr_check(struct fs *fs, const struct fs_cred *c, const struct inode_val *v, const struct fs_setattr *set)
+static int setattr_check(struct fs *fs, const struct fs_cred *c, uint64_t ino, const struct inode_val *v, const struct fs_setattr *set,
+	struct fs_need *need)
 {
 	bool owner = c->uid == 0 || c->uid == v->attr.uid, times = false;
 	int rc;
@@ -39,8 +40,8 @@ static int setattr_check(struct fs *fs, const struct fs_cred *c, const struct in
 		return -EPERM;
 	if (set->valid & FSA_SIZE) {
 		rc = size_check(v, set->size);
-		if (!rc && set->size > v->attr.length)
-			rc = fs_room(fs, (int64_t)jfs_align4k(set->size) - (int64_t)jfs_align4k(v->attr.length), 0);
+		if (!rc)
+			rc = fs_room_file(fs, ino, v, (int64_t)jfs_align4k(set->size) - (int64_t)jfs_align4k(v->attr.length), need);
 		if (rc)
 			return rc;
 	} else if (v->attr.flags & JFS_FLAG_IMMUTABLE) {
@@ -54,20 +55,37 @@ static int setattr_check(struct fs *fs, const struct fs_cred *c, const struct in
 	return set->valid & (FSA_MODE | FSA_UID | FSA_GID) || times ? -EPERM : 0;
 }
 
-static void setattr_apply(const struct fs_op *op, const struct fs_cred *c, struct inode_val *v, const struct fs_setattr *set)
+/* What the inode uses goes to its new owner. */
+static void owner_change(struct fs_op *op, struct jfs_attr *a, const struct fs_setattr *set)
+{
+	uint32_t uid = set->valid & FSA_UID ? set->uid : a->uid, gid = set->valid & FSA_GID ? set->gid : a->gid;
+
+	if (uid == a->uid && gid == a->gid)
+		return;
+	fs_quota_add_owner(op, a->uid, a->gid, -(int64_t)jfs_attr_space(a), -1);
+	fs_quota_add_owner(op, uid, gid, (int64_t)jfs_attr_space(a), 1);
+	a->uid = uid;
+	a->gid = gid;
+}
+
+/* A chown, and a truncation by anybody but root, take setuid and setgid away. 0, FS_MEMBER. */
+static int setattr_mode(const struct fs_cred *c, struct inode_val *v, const struct fs_setattr *set, struct fs_need *need)
+{
+	bool chown = (set->valid & (FSA_UID | FSA_GID) || set->valid == 0) && v->attr.type != JFS_DIR;
+	bool truncate = set->valid & FSA_SIZE && c->uid != 0;
+
+	if (set->valid & FSA_MODE)
+		v->attr.mode = (uint16_t)(set->mode & 07777);
+	if (set->valid & FSA_KILL_SUID || ((chown || truncate) && !(set->valid & FSA_MODE)))
+		return fs_kill_suid(c, v, need);
+	return 0;
+}
+
+static void setattr_apply(struct fs_op *op, struct inode_val *v, const struct fs_setattr *set)
 {
 	struct jfs_attr *a = &v->attr;
 
-	if (set->valid & FSA_UID)
-		a->uid = set->uid;
-	if (set->valid & FSA_GID)
-		a->gid = set->gid;
-	if (set->valid & FSA_MODE)
-		a->mode = (uint16_t)(set->mode & 07777);
-	else if ((set->valid & (FSA_UID | FSA_GID)) && a->type != JFS_DIR)
-		fs_kill_suid(v);
-	if (set->valid & FSA_KILL_SUID || ((set->valid & FSA_SIZE) && c->uid != 0 && !(set->valid & FSA_MODE)))
-		fs_kill_suid(v);
+	owner_change(op, a, set);
 	if (set->valid & FSA_SIZE)
 		fs_op_touch(op, v, FS_MTIME);
 	if (set->valid & FSA_ATIME_NOW) {
@@ -98,13 +116,13 @@ static int setattr_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, 
 
 	if (rc)
 		return rc;
-	if (set->valid == 0) {
-		fs_fill(out, ino, &v);
-		return 0;
-	}
 	if (fs->cfg.read_only)
 		return -EROFS;
-	rc = setattr_check(fs, c, &v, set);
+	rc = setattr_check(fs, c, ino, &v, set, need);
+	if (!rc && set->valid & FSA_MODE)
+		rc = fs_acl_chmod(fs, &v.attr.access_acl, (uint16_t)set->mode, need);
+	if (!rc)
+		rc = setattr_mode(c, &v, set, need);
 	if (rc)
 		return rc;
 	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, set->valid & FSA_SIZE ? OP_TRUNCATE : OP_SETATTR));
@@ -112,7 +130,7 @@ static int setattr_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, 
 		rc = fs_op_truncate(&op, ino, &v, set->size);
 	if (rc)
 		return rc;
-	setattr_apply(&op, c, &v, set);
+	setattr_apply(&op, &v, set);
 	fs_op_put(&op, ino, &v, 0);
 	rc = fs_op_commit(&op, NULL);
 	if (!rc)
@@ -127,6 +145,37 @@ int fs_setattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const struc
 
 	journal_lock(fs->j);
 	rc = setattr_locked(fs, c, ino, set, out, need);
+	journal_unlock(fs->j);
+	return rc;
+}
+
+static int setflags_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint8_t mask, uint8_t flags,
+	uint64_t *seq, struct fs_need *need)
+{
+	struct inode_val v;
+	struct fs_op op;
+	int rc = fs_inode(fs, ino, &v, need);
+
+	if (rc)
+		return rc;
+	if (fs->cfg.read_only)
+		return -EROFS;
+	if (jfs_inode_is_trash(v.attr.parent) || (c->uid != 0 && c->uid != v.attr.uid))
+		return -EPERM;
+	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, OP_SETATTR));
+	v.attr.flags = (uint8_t)((v.attr.flags & ~mask) | (flags & mask));
+	fs_op_touch(&op, &v, FS_CTIME);
+	fs_op_put(&op, ino, &v, 0);
+	return fs_op_commit(&op, seq);
+}
+
+int fs_setflags(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint8_t mask, uint8_t flags, uint64_t *seq,
+	struct fs_need *need)
+{
+	int rc;
+
+	journal_lock(fs->j);
+	rc = setflags_locked(fs, c, ino, mask, flags, seq, need);
 	journal_unlock(fs->j);
 	return rc;
 }
@@ -165,7 +214,7 @@ int fs_touch_atime(struct fs *fs, uint64_t ino)
 	return rc == -EIO ? rc : 0;
 }
 
-int fs_statfs(struct fs *fs, struct fs_statfs *out)
+int fs_statfs(struct fs *fs, uint64_t ino, struct fs_statfs *out)
 {
 	int64_t space, inodes;
 	uint64_t capacity, limit;
@@ -195,5 +244,8 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 			out->inodes_avail *= 2;
 	}
 	out->inodes_total = (uint64_t)inodes + out->inodes_avail;
+	journal_lock(fs->j);
+	fs_quota_statfs(fs, ino, out);
+	journal_unlock(fs->j);
 	return 0;
 }

@@ -4,6 +4,7 @@
  * from the start (FS_ROOM half way) they change nothing but the times. An append done again would
  * move to the new end: it is one record, though what a truncate left behind the end may lie in its way. */
 #include <errno.h>
+#include <linux/xattr.h>
 #include <stdlib.h>
 
 #include "daemon/fs_internal.h"
@@ -49,25 +50,50 @@ static int write_piece(struct fs_op *op, uint64_t ino, uint64_t off, const struc
 	return 0;
 }
 
-static int write_locked(struct fs *fs, uint64_t ino, uint64_t *off, bool append, const struct staged *s, bool kill_suid,
-	uint64_t *seq, struct fs_need *need)
+/* Takes away what is in the inode, and tells whether the record is to delete `caps` as well. 0, FS_NEED, FS_MEMBER. */
+static int write_kills(struct fs *fs, const struct fs_cred *c, uint64_t ino, struct inode_val *v, const struct fs_kill *kill,
+	struct jkey *caps, bool *there, struct fs_need *need)
+{
+	const void *val;
+	size_t n;
+	int rc = kill->suid ? fs_kill_suid(c, v, need) : 0;
+
+	*there = false;
+	if (rc || !kill->caps || v->lflags & IL_PLAIN)
+		return rc;
+	if (!(v->lflags & IL_XATTR_COMPLETE))
+		return fs_need(need, NEED_XATTR, ino, 0);
+	key_xattr(caps, ino, XATTR_NAME_CAPS, sizeof(XATTR_NAME_CAPS) - 1);
+	rc = view_get(fs->j, caps, &val, &n);
+	*there = rc == 0;
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int write_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint64_t *off, bool append, const struct staged *s,
+	struct fs_kill *kill, uint64_t *seq, struct fs_need *need)
 {
 	struct inode_val v;
+	struct jkey caps;
 	uint32_t skip = 0, done;
+	bool drop_caps = false;
+	uint16_t mode;
 	int rc = data_inode(fs, ino, &v, need);
 
 	if (rc)
 		return rc;
+	mode = v.attr.mode;
 	if (append)
 		*off = v.attr.length;
 	if (fs->cfg.read_only)
 		return -EROFS;
-	if (v.attr.flags & JFS_FLAG_IMMUTABLE)
+	if (v.attr.flags & JFS_FLAG_IMMUTABLE || (v.attr.flags & JFS_FLAG_APPEND && *off < v.attr.length))
 		return -EPERM;
 	if (*off >= JFS_FILE_MAX || s->len >= JFS_FILE_MAX - *off)
 		return -EFBIG;
 	if (*off + s->len > v.attr.length)
-		rc = fs_room(fs, (int64_t)jfs_align4k(*off + s->len) - (int64_t)jfs_align4k(v.attr.length), 0);
+		rc = fs_room_file(fs, ino, &v, (int64_t)jfs_align4k(*off + s->len) - (int64_t)jfs_align4k(v.attr.length), need);
+	if (!rc && kill)
+		rc = write_kills(fs, c, ino, &v, kill, &caps, &drop_caps, need);
 	*seq = v.seq;
 	while (!rc && skip < s->len) {
 		struct fs_op op;
@@ -80,22 +106,24 @@ static int write_locked(struct fs *fs, uint64_t ino, uint64_t *off, bool append,
 		if (*off + skip > v.attr.length)
 			fs_op_set_length(&op, ino, &v, *off + skip);
 		fs_op_touch(&op, &v, FS_MTIME | FS_CTIME);
-		if (kill_suid)
-			fs_kill_suid(&v);
+		if (drop_caps)
+			rec_del(op.r, &caps, 0);
 		fs_op_put(&op, ino, &v, 0);
 		rc = fs_op_commit(&op, seq);
+		drop_caps = false;
+		if (!rc && v.attr.mode != mode)
+			kill->done = true;
 	}
 	return rc;
 }
 
 int fs_write(struct fs *fs, const struct fs_cred *c, uint64_t ino, uint64_t *off, bool append, const struct staged *s,
-	bool kill_suid, uint64_t *seq, struct fs_need *need)
+	struct fs_kill *kill, uint64_t *seq, struct fs_need *need)
 {
 	int rc;
 
-	(void)c;
 	journal_lock(fs->j);
-	rc = write_locked(fs, ino, off, append, s, kill_suid, seq, need);
+	rc = write_locked(fs, c, ino, off, append, s, kill, seq, need);
 	journal_unlock(fs->j);
 	return rc;
 }
@@ -227,6 +255,43 @@ static int seek_spans(struct fs *fs, uint64_t ino, const struct inode_val *v, ui
 	return 0;
 }
 
+/* To the byte. */
+static int seek_exact(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t off, bool hole, uint64_t *out,
+	struct fs_need *need)
+{
+	if (v->lflags & IL_DATA_LOCAL)
+		return seek_known(fs, ino, v, off, hole, out);
+	return seek_spans(fs, ino, v, off, hole, out, need);
+}
+
+/* In blocks: one that has any data is data. */
+static int seek_block(struct fs *fs, uint64_t ino, const struct inode_val *v, uint64_t off, bool hole, uint64_t *out,
+	struct fs_need *need)
+{
+	const uint64_t mask = FS_SEEK_BLOCK - 1;
+	uint64_t at = off;
+
+	while (at < v->attr.length) {
+		uint64_t block = at & ~mask, found = 0;
+		int rc = seek_exact(fs, ino, v, block, false, &found, need);
+
+		if (rc && (rc != -ENXIO || !hole))
+			return rc;
+		if (!hole) {
+			*out = found <= (block | mask) ? off : found & ~mask;
+			return 0;
+		}
+		if (rc == -ENXIO || found > (block | mask))
+			break;
+		rc = seek_exact(fs, ino, v, found, true, &found, need);
+		if (rc)
+			return rc;
+		at = (found + mask) & ~mask;
+	}
+	*out = at < v->attr.length ? at : v->attr.length;
+	return 0;
+}
+
 int fs_seek(struct fs *fs, uint64_t ino, uint64_t off, bool hole, uint64_t *out, struct fs_need *need)
 {
 	struct inode_val v;
@@ -234,15 +299,8 @@ int fs_seek(struct fs *fs, uint64_t ino, uint64_t off, bool hole, uint64_t *out,
 
 	journal_lock(fs->j);
 	rc = data_inode(fs, ino, &v, need);
-	if (rc)
-		goto out;
-	if (off >= v.attr.length)
-		rc = -ENXIO;
-	else if (v.lflags & IL_DATA_LOCAL)
-		rc = seek_known(fs, ino, &v, off, hole, out);
-	else
-		rc = seek_spans(fs, ino, &v, off, hole, out, need);
-out:
+	if (!rc)
+		rc = off >= v.attr.length ? -ENXIO : seek_block(fs, ino, &v, off, hole, out, need);
 	journal_unlock(fs->j);
 	return rc;
 }

@@ -256,6 +256,19 @@ int fs_insert_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chu
 	return rc;
 }
 
+size_t fs_chunks_missing(struct fs *fs, uint64_t from, size_t n, uint64_t *out)
+{
+	struct inode_val v;
+	size_t found = 0;
+
+	journal_lock(fs->j);
+	for (uint64_t ino = from; ino < from + n; ino++)
+		if (inode_held(fs, ino, &v) == 0 && v.attr.type == JFS_FILE && v.attr.length > 0 && !fs_chunk_known(fs, ino, &v, 0))
+			out[found++] = ino;
+	journal_unlock(fs->j);
+	return found;
+}
+
 static void hole_put(struct fs_op *op, uint64_t ino, uint32_t chunk, uint32_t from, uint32_t to)
 {
 	struct extent_val hole = { .pos = from, .len = to - from, .born = op->seq, .kind = EXT_HOLE };

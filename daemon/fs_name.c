@@ -17,15 +17,17 @@ int fs_lookup(struct fs *fs, uint64_t parent, const char *name, size_t n, struct
 	if (rc)
 		return rc;
 	journal_lock(fs->j);
-	rc = fs_dir(fs, parent, &dir, need);
-	if (rc)
-		goto out;
-	if (n == 1 && name[0] == '.')
+	if (n == 1 && name[0] == '.') { /* by a file handle: of any kind */
 		ino = parent;
-	else if (n == 2 && name[0] == '.' && name[1] == '.')
-		ino = parent == JFS_ROOT_INODE ? parent : dir.attr.parent;
-	else
-		rc = fs_dentry(fs, parent, name, n, &type, &ino);
+	} else {
+		rc = fs_dir(fs, parent, &dir, need);
+		if (rc)
+			goto out;
+		if (n == 2 && name[0] == '.' && name[1] == '.')
+			ino = parent == JFS_ROOT_INODE ? parent : dir.attr.parent;
+		else
+			rc = fs_dentry(fs, parent, name, n, &type, &ino);
+	}
 	if (!rc)
 		rc = fs_inode(fs, ino, &v, need);
 	if (rc)
@@ -37,14 +39,13 @@ out:
 	return rc;
 }
 
-/* What a new inode in `dir` looks like (spec 3.4). */
-static void inode_new(const struct fs_op *op, const struct fs_cred *c, uint64_t parent, const struct inode_val *dir,
-	uint8_t type, uint32_t mode, struct inode_val *v)
+void fs_inode_new(const struct fs_op *op, const struct fs_cred *c, uint64_t parent, const struct inode_val *dir, uint8_t type,
+	uint32_t mode, struct inode_val *v)
 {
 	memset(v, 0, sizeof(*v));
 	v->attr.type = type;
 	v->attr.flags = dir->attr.flags & JFS_FLAG_SKIP_TRASH;
-	v->attr.mode = (uint16_t)(type == JFS_SYMLINK ? 0777 : mode & 07777 & ~c->umask);
+	v->attr.mode = (uint16_t)(type == JFS_SYMLINK ? 0777 : mode & 07777);
 	v->attr.uid = c->uid;
 	v->attr.gid = c->gid;
 	if (dir->attr.mode & 02000) {
@@ -60,6 +61,15 @@ static void inode_new(const struct fs_op *op, const struct fs_cred *c, uint64_t 
 	fs_op_touch(op, v, FS_ATIME | FS_MTIME | FS_CTIME);
 }
 
+void fs_op_new(struct fs_op *op, uint64_t parent, const char *name, size_t n, uint64_t ino, struct inode_val *v)
+{
+	fs_op_put(op, ino, v, IF_NEW);
+	fs_op_put_dentry(op, parent, name, n, v->attr.type, ino);
+	fs_op_space(op, &v->attr, 4096, 1);
+	fs_op_dirstat(op, parent, 0, 4096, 1);
+	fs_id_note(op, ino);
+}
+
 struct new_node {
 	enum rec_op op;
 	uint8_t type;
@@ -72,6 +82,9 @@ struct new_node {
 static int node_make(struct fs *fs, const struct fs_cred *c, uint64_t parent, struct inode_val *dir, const char *name,
 	size_t n, const struct new_node *node, struct fs_attr *out, struct fs_need *need)
 {
+	bool inherits = fs->cfg.acl && dir->attr.default_acl && node->type != JFS_SYMLINK;
+	uint16_t mode = (uint16_t)(node->mode & 07777 & ~(inherits ? 0 : c->umask));
+	uint32_t access = 0;
 	struct inode_val v;
 	struct fs_op op;
 	struct jkey k;
@@ -80,13 +93,18 @@ static int node_make(struct fs *fs, const struct fs_cred *c, uint64_t parent, st
 
 	if (node->type == JFS_DIR && dir->attr.nlink >= FS_LINK_MAX)
 		return -EMLINK;
-	rc = fs_room(fs, 4096, 1);
+	rc = fs_room_new(fs, c->uid, dir->attr.mode & 02000 ? dir->attr.gid : c->gid, parent, need);
+	if (!rc && inherits)
+		rc = fs_acl_inherit(fs, dir, &mode, &access, need);
 	if (!rc)
 		rc = fs_id_take(fs, &ino, need);
 	if (rc)
 		return rc;
 	fs_op_begin(&op, fs, node->op);
-	inode_new(&op, c, parent, dir, node->type, node->mode, &v);
+	fs_inode_new(&op, c, parent, dir, node->type, mode, &v);
+	v.attr.access_acl = access;
+	if (inherits && node->type == JFS_DIR)
+		v.attr.default_acl = dir->attr.default_acl;
 	v.attr.rdev = node->rdev;
 	if (node->type == JFS_SYMLINK) {
 		v.attr.length = node->target_len;
@@ -97,17 +115,12 @@ static int node_make(struct fs *fs, const struct fs_cred *c, uint64_t parent, st
 		dir->attr.nlink++;
 	fs_op_touch(&op, dir, FS_MTIME | FS_CTIME);
 	fs_op_expect(&op, parent, name, n, 0, 0);
-	fs_op_put(&op, ino, &v, IF_NEW);
+	fs_op_new(&op, parent, name, n, ino, &v);
 	fs_op_put(&op, parent, dir, 0);
-	fs_op_put_dentry(&op, parent, name, n, node->type, ino);
-	rec_space(op.r, 4096, 1);
-	rec_dirstat(op.r, parent, 0, 4096, 1);
-	fs_id_note(&op, ino);
 	rc = fs_op_commit(&op, NULL);
 	if (rc)
 		return rc;
-	if (ino >= fs->ids_noted)
-		fs->ids_noted = ino + FS_ID_STEP;
+	fs_id_noted(fs, ino);
 	fs_fill(out, ino, &v);
 	fs_refs_add(&fs->refs, ino, 1);
 	return 0;
@@ -182,13 +195,16 @@ static int create_existing(struct fs *fs, const struct fs_cred *c, uint64_t ino,
 			return -EROFS;
 		if (v.attr.flags & (JFS_FLAG_IMMUTABLE | JFS_FLAG_APPEND))
 			return -EPERM;
+		rc = fs_quota_reach_file(fs, ino, &v, need);
+		if (!rc && c->uid != 0)
+			rc = fs_kill_suid(c, &v, need);
+		if (rc)
+			return rc;
 		fs_op_begin(&op, fs, OP_TRUNCATE);
 		rc = fs_op_truncate(&op, ino, &v, 0);
 		if (rc)
 			return rc;
 		fs_op_touch(&op, &v, FS_MTIME | FS_CTIME);
-		if (c->uid != 0)
-			fs_kill_suid(&v);
 		fs_op_put(&op, ino, &v, 0);
 		rc = fs_op_commit(&op, NULL);
 		if (rc)
@@ -272,10 +288,19 @@ static int link_locked(struct fs *fs, uint64_t ino, uint64_t parent, const char 
 		return -EPERM;
 	if (v.attr.nlink >= FS_LINK_MAX)
 		return -EMLINK;
+	rc = fs_quota_reach(fs, parent, need);
+	if (!rc)
+		rc = fs_parents_known(fs, ino, &v, need);
+	if (!rc)
+		rc = fs_quota_check_owner(fs, v.attr.uid, v.attr.gid, 0, 1);
+	if (!rc)
+		rc = fs_quota_check_dir(fs, parent, (int64_t)jfs_attr_space(&v.attr), 1);
+	if (rc)
+		return rc;
 	fs_op_begin(&op, fs, OP_LINK);
 	if (v.attr.parent)
 		rec_parent(op.r, ino, v.attr.parent, 1);
-	rec_parent(op.r, ino, parent, 1);
+	fs_op_parent(&op, ino, &v, v.attr.parent, parent, 1);
 	v.attr.parent = 0;
 	v.attr.nlink++;
 	fs_op_touch(&op, &v, FS_CTIME);
@@ -285,7 +310,7 @@ static int link_locked(struct fs *fs, uint64_t ino, uint64_t parent, const char 
 	fs_op_put(&op, parent, &dir, 0);
 	fs_op_put_dentry(&op, parent, name, n, v.attr.type, ino);
 	rec_nlink(op.r, ino, 1);
-	rec_dirstat(op.r, parent, fs_stat_len(&v), (int64_t)jfs_attr_space(&v.attr), 1);
+	fs_op_dirstat(&op, parent, fs_stat_len(&v), (int64_t)jfs_attr_space(&v.attr), 1);
 	rc = fs_op_commit(&op, NULL);
 	if (rc)
 		return rc;
@@ -342,6 +367,11 @@ static int remove_locked(struct fs *fs, const struct fs_cred *c, uint64_t parent
 		return rc;
 	if (rmdir && !fs_dir_empty(fs, ino, &rc))
 		return rc ? rc : -ENOTEMPTY;
+	rc = fs_quota_reach(fs, parent, need);
+	if (!rc)
+		rc = fs_parents_known(fs, ino, &v, need);
+	if (rc)
+		return rc;
 
 	fs_op_begin(&op, fs, rmdir ? OP_RMDIR : OP_UNLINK);
 	if (rmdir)

@@ -60,6 +60,12 @@ void fs_op_dismantle(struct fs_op *op, uint64_t ino, const struct inode_val *v, 
 		key_symlink(&k, ino);
 		rec_del(op->r, &k, IF_FORGET);
 	}
+	if (v->attr.type != JFS_DIR && v->attr.parent == 0) {
+		unsigned names = UINT16_MAX;
+
+		key_parent(&k, ino, 0);
+		(void)keys_delete(op, &k, &names);
+	}
 	if (v->attr.type == JFS_FILE) {
 		key_extent(&k, ino, 0, 0);
 		all = keys_delete(op, &k, &budget);
@@ -82,7 +88,7 @@ void fs_op_dismantle(struct fs_op *op, uint64_t ino, const struct inode_val *v, 
 
 static void drop_counted(struct fs_op *op, uint64_t ino, const struct inode_val *v)
 {
-	rec_space(op->r, -(int64_t)jfs_attr_space(&v->attr), -1);
+	fs_op_space(op, &v->attr, -(int64_t)jfs_attr_space(&v->attr), -1);
 	rec_gone(op->r, ino, v->attr.length);
 }
 
@@ -94,9 +100,9 @@ void fs_op_drop(struct fs_op *op, uint64_t parent, const char *name, size_t n, u
 
 	v->attr.nlink = dir || v->attr.nlink == 0 ? 0 : v->attr.nlink - 1;
 	fs_op_touch(op, v, FS_CTIME);
-	rec_dirstat(op->r, parent, -fs_stat_len(v), -(int64_t)jfs_attr_space(&v->attr), -1);
+	fs_op_dirstat(op, parent, -fs_stat_len(v), -(int64_t)jfs_attr_space(&v->attr), -1);
 	if (v->attr.parent == 0)
-		rec_parent(op->r, ino, parent, -1);
+		fs_op_parent(op, ino, v, 0, parent, -1);
 	if (trash) {
 		key_dentry(&k, parent, name, n);
 		rec_trash(op->r, &k, v->attr.type, ino);
@@ -153,8 +159,12 @@ void fs_op_after_drop(struct fs_op *op)
 	struct fs *fs = op->fs;
 	struct fs_op second;
 
+	/* It was not open: nothing can have changed it behind the record that put it into the trash. */
+	uint64_t left = fs->trash_left;
+
 	if (op->release_ino && fs_orphan_release(fs, op->release_ino))
 		waiting_add(fs, op->release_ino);
+	fs->trash_left = left;
 	if (!op->keep)
 		return;
 	/* Without this record a still held directory or symlink answers ENOENT, and its attributes wait for the next
@@ -206,6 +216,7 @@ int fs_orphan_release(struct fs *fs, uint64_t ino)
 	struct inode_val v;
 	struct fs_op op;
 	struct jkey k;
+	uint64_t seq;
 	uint8_t state;
 	bool counted;
 	int rc = orphan_state(fs, ino, &state);
@@ -223,7 +234,10 @@ int fs_orphan_release(struct fs *fs, uint64_t ino)
 		fs_op_dismantle(&op, ino, &v, state != ORPHAN_TRASHED);
 	key_orphan(&k, ino);
 	rec_del(op.r, &k, IF_FORGET);
-	return fs_op_commit(&op, NULL);
+	rc = fs_op_commit(&op, &seq);
+	if (!rc && state == ORPHAN_TRASHED)
+		fs->trash_left = seq;
+	return rc;
 }
 
 void fs_ref(struct fs *fs, uint64_t ino)
@@ -231,14 +245,28 @@ void fs_ref(struct fs *fs, uint64_t ino)
 	fs_refs_add(&fs->refs, ino, 1);
 }
 
+void fs_forget_all(struct fs *fs, const struct fs_forgotten *f, size_t n)
+{
+	bool locked = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!fs_refs_sub(&fs->refs, f[i].ino, f[i].n))
+			continue;
+		if (!locked)
+			journal_lock(fs->j);
+		locked = true;
+		if (fs_refs_count(&fs->refs, f[i].ino) == 0 && fs_orphan_release(fs, f[i].ino) != 0)
+			waiting_add(fs, f[i].ino);
+	}
+	if (locked)
+		journal_unlock(fs->j);
+}
+
 void fs_forget(struct fs *fs, uint64_t ino, uint64_t n)
 {
-	if (!fs_refs_sub(&fs->refs, ino, n))
-		return;
-	journal_lock(fs->j);
-	if (fs_refs_count(&fs->refs, ino) == 0 && fs_orphan_release(fs, ino) != 0)
-		waiting_add(fs, ino);
-	journal_unlock(fs->j);
+	struct fs_forgotten f = { ino, n };
+
+	fs_forget_all(fs, &f, 1);
 }
 
 /* The first orphan of the view that is above `after`; 0: none. [locked] */

@@ -116,7 +116,9 @@ static int fallocate_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino
 	if (!rc)
 		rc = fallocate_check(fs, &v, mode, off, len);
 	if (!rc && !(mode & FALLOC_FL_KEEP_SIZE) && end > v.attr.length)
-		rc = fs_room(fs, (int64_t)jfs_align4k(end) - (int64_t)jfs_align4k(v.attr.length), 0);
+		rc = fs_room_file(fs, ino, &v, (int64_t)jfs_align4k(end) - (int64_t)jfs_align4k(v.attr.length), need);
+	if (!rc && c->uid != 0)
+		rc = fs_kill_suid(c, &v, need);
 	if (rc)
 		return rc;
 	fs_op_begin(&op, fs, OP_FALLOCATE);
@@ -128,8 +130,6 @@ static int fallocate_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino
 	if (!(mode & FALLOC_FL_KEEP_SIZE) && end > v.attr.length)
 		fs_op_set_length(&op, ino, &v, end);
 	fs_op_touch(&op, &v, FS_MTIME | FS_CTIME);
-	if (c->uid != 0)
-		fs_kill_suid(&v);
 	fs_op_put(&op, ino, &v, 0);
 	return fs_op_commit(&op, seq);
 }
@@ -188,7 +188,7 @@ static void copy_span(struct fs_op *op, uint64_t ino, const struct inode_val *v,
 }
 
 static int copy_check(struct fs *fs, uint64_t in, const struct inode_val *vi, uint64_t off_in, uint64_t out,
-	const struct inode_val *vo, uint64_t off_out, uint64_t *len)
+	const struct inode_val *vo, uint64_t off_out, uint64_t *len, struct fs_need *need)
 {
 	if (vi->attr.type == JFS_DIR || vo->attr.type == JFS_DIR)
 		return -EISDIR;
@@ -209,7 +209,7 @@ static int copy_check(struct fs *fs, uint64_t in, const struct inode_val *vi, ui
 	if (in == out && off_in < off_out + *len && off_out < off_in + *len)
 		return -EINVAL;
 	if (off_out + *len > vo->attr.length)
-		return fs_room(fs, (int64_t)jfs_align4k(off_out + *len) - (int64_t)jfs_align4k(vo->attr.length), 0);
+		return fs_room_file(fs, out, vo, (int64_t)jfs_align4k(off_out + *len) - (int64_t)jfs_align4k(vo->attr.length), need);
 	return 0;
 }
 
@@ -227,12 +227,15 @@ static int copy_locked(struct fs *fs, const struct fs_cred *c, uint64_t in, uint
 	if (!rc)
 		rc = fs_inode(fs, out, &vo, need);
 	if (!rc)
-		rc = copy_check(fs, in, &vi, off_in, out, &vo, off_out, &len);
+		rc = copy_check(fs, in, &vi, off_in, out, &vo, off_out, &len, need);
 	if (rc)
 		return rc;
 	*seq = vo.seq;
 	if (len == 0)
 		return 0;
+	rc = c->uid != 0 ? fs_kill_suid(c, &vo, need) : 0;
+	if (rc)
+		return rc;
 	n = fs_spans(fs, in, &vi, off_in, off_in + len, fs->spans, FS_RECORD_KEYS / 2, need);
 	if (n <= 0)
 		return n == -EAGAIN ? FS_NEED : n ? n : -EIO;
@@ -252,8 +255,6 @@ static int copy_locked(struct fs *fs, const struct fs_cred *c, uint64_t in, uint
 	if (off_out + *copied > vo.attr.length)
 		fs_op_set_length(&op, out, &vo, off_out + *copied);
 	fs_op_touch(&op, &vo, FS_MTIME | FS_CTIME);
-	if (c->uid != 0)
-		fs_kill_suid(&vo);
 	fs_op_put(&op, out, &vo, 0);
 	return fs_op_commit(&op, seq);
 }

@@ -1,22 +1,37 @@
-/* See fs_refs.h. Linear probing; a removal moves the followers back, so that there are no tombstones. */
+/* See fs_refs.h. Linear probing by group; a removal moves the followers back, so that there are no tombstones. */
 #include "daemon/fs_refs.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-static size_t slot_home(const struct fs_refs *r, uint64_t ino)
+static uint64_t group_of(uint64_t ino)
 {
-	return (size_t)((ino * 0x9E3779B97F4A7C15ull) >> 20) & (r->size - 1);
+	return ino / FS_REF_GROUP + 1;
 }
 
-static struct fs_ref_slot *slot_find(const struct fs_refs *r, uint64_t ino)
+static size_t slot_home(const struct fs_refs *r, uint64_t group)
 {
-	size_t i = slot_home(r, ino);
+	return (size_t)((group * 0x9E3779B97F4A7C15ull) >> 20) & (r->size - 1);
+}
 
-	while (r->slots[i].ino && r->slots[i].ino != ino)
+/* The group's slot, or the free one that would be its. */
+static struct fs_ref_slot *slot_find(const struct fs_refs *r, uint64_t group)
+{
+	size_t i = slot_home(r, group);
+
+	while (r->slots[i].group && r->slots[i].group != group)
 		i = (i + 1) & (r->size - 1);
 	return &r->slots[i];
+}
+
+static bool slot_empty(const struct fs_ref_slot *s)
+{
+	uint32_t any = 0;
+
+	for (unsigned i = 0; i < FS_REF_GROUP; i++)
+		any |= s->count[i];
+	return any == 0;
 }
 
 int fs_refs_init(struct fs_refs *r)
@@ -47,8 +62,8 @@ static int table_grow(struct fs_refs *r)
 	if (!bigger.slots)
 		return -ENOMEM;
 	for (size_t i = 0; i < r->size; i++)
-		if (r->slots[i].ino)
-			*slot_find(&bigger, r->slots[i].ino) = r->slots[i];
+		if (r->slots[i].group)
+			*slot_find(&bigger, r->slots[i].group) = r->slots[i];
 	free(r->slots);
 	r->slots = bigger.slots;
 	r->size = bigger.size;
@@ -57,20 +72,28 @@ static int table_grow(struct fs_refs *r)
 
 void fs_refs_add(struct fs_refs *r, uint64_t ino, uint64_t n)
 {
+	unsigned at = ino % FS_REF_GROUP;
 	struct fs_ref_slot *s;
 
+	if (n == 0)
+		return;
 	pthread_mutex_lock(&r->lock);
-	s = slot_find(r, ino);
-	if (!s->ino) {
-		if (r->used * 2 >= r->size && table_grow(r)) {
+	s = slot_find(r, group_of(ino));
+	if (!s->group) {
+		if (r->used * 4 >= r->size * 3 && table_grow(r)) {
 			r->lost = true;
 			goto out;
 		}
-		s = slot_find(r, ino);
-		s->ino = ino;
+		s = slot_find(r, group_of(ino));
+		s->group = group_of(ino);
 		r->used++;
 	}
-	s->count += n;
+	if (n <= UINT32_MAX - s->count[at]) {
+		s->count[at] += (uint32_t)n;
+	} else {
+		s->count[at] = UINT32_MAX;
+		r->lost = true;
+	}
 out:
 	pthread_mutex_unlock(&r->lock);
 }
@@ -83,9 +106,9 @@ static void slot_remove(struct fs_refs *r, struct fs_ref_slot *s)
 		size_t home;
 
 		i = (i + 1) & mask;
-		if (!r->slots[i].ino)
+		if (!r->slots[i].group)
 			break;
-		home = slot_home(r, r->slots[i].ino);
+		home = slot_home(r, r->slots[i].group);
 		if (((i - home) & mask) >= ((i - hole) & mask)) {
 			r->slots[hole] = r->slots[i];
 			hole = i;
@@ -97,16 +120,20 @@ static void slot_remove(struct fs_refs *r, struct fs_ref_slot *s)
 
 bool fs_refs_sub(struct fs_refs *r, uint64_t ino, uint64_t n)
 {
+	unsigned at = ino % FS_REF_GROUP;
+	uint16_t bit = (uint16_t)(1u << at);
 	struct fs_ref_slot *s;
 	bool last = false;
 
 	pthread_mutex_lock(&r->lock);
-	s = slot_find(r, ino);
-	if (s->ino) {
-		s->count -= n < s->count ? n : s->count;
-		if (s->count == 0) {
-			last = s->orphan && !r->lost;
-			slot_remove(r, s);
+	s = slot_find(r, group_of(ino));
+	if (s->group && s->count[at]) {
+		s->count[at] -= n < s->count[at] ? (uint32_t)n : s->count[at];
+		if (s->count[at] == 0) {
+			last = (s->orphans & bit) && !r->lost;
+			s->orphans &= (uint16_t)~bit;
+			if (slot_empty(s))
+				slot_remove(r, s);
 		}
 	}
 	pthread_mutex_unlock(&r->lock);
@@ -115,14 +142,16 @@ bool fs_refs_sub(struct fs_refs *r, uint64_t ino, uint64_t n)
 
 bool fs_refs_mark_orphan(struct fs_refs *r, uint64_t ino)
 {
+	unsigned at = ino % FS_REF_GROUP;
 	struct fs_ref_slot *s;
-	bool held;
+	bool known, held;
 
 	pthread_mutex_lock(&r->lock);
-	s = slot_find(r, ino);
-	if (s->ino)
-		s->orphan = true;
-	held = s->ino || r->lost;
+	s = slot_find(r, group_of(ino));
+	known = s->group && s->count[at];
+	if (known)
+		s->orphans |= (uint16_t)(1u << at);
+	held = known || r->lost;
 	pthread_mutex_unlock(&r->lock);
 	return held;
 }
@@ -133,8 +162,8 @@ uint64_t fs_refs_count(struct fs_refs *r, uint64_t ino)
 	uint64_t n;
 
 	pthread_mutex_lock(&r->lock);
-	s = slot_find(r, ino);
-	n = s->ino ? s->count : 0;
+	s = slot_find(r, group_of(ino));
+	n = s->group ? s->count[ino % FS_REF_GROUP] : 0;
 	pthread_mutex_unlock(&r->lock);
 	return n;
 }

@@ -1,5 +1,6 @@
-/* rename: plain, NOREPLACE, EXCHANGE (spec 3.8). One record: both names, both directories, the moved inode and, if
- * there is one, the replaced target as unlink or rmdir would leave it. */
+/* rename: plain, NOREPLACE, EXCHANGE (spec 3.8), WHITEOUT. One record: both names, both directories, the moved inode and, if
+ * there is one, the replaced target as unlink or rmdir would leave it. A whiteout, by which an overlay file system remembers that
+ * a name of its lower layer is gone, is a character device 0:0 that takes the old name. */
 #include <errno.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@ struct side {
 	uint8_t type;
 	uint64_t ino;
 	struct inode_val v;
+	int64_t below_space, below_inodes; /* of a directory that leaves or enters a quota: what lies in it */
 };
 
 static int side_read(struct fs *fs, struct side *s, struct fs_need *need)
@@ -103,13 +105,15 @@ static void inode_move(struct fs_op *op, struct side *what, struct side *from, s
 		int64_t len = fs_stat_len(v), space = (int64_t)jfs_attr_space(&v->attr);
 
 		if (v->attr.parent == 0) {
-			rec_parent(op->r, what->ino, to->parent, 1);
-			rec_parent(op->r, what->ino, from->parent, -1);
+			fs_op_parent(op, what->ino, v, 0, to->parent, 1);
+			fs_op_parent(op, what->ino, v, 0, from->parent, -1);
 		} else {
 			v->attr.parent = to->parent;
 		}
-		rec_dirstat(op->r, from->parent, -len, -space, -1);
-		rec_dirstat(op->r, to->parent, len, space, 1);
+		fs_op_dirstat(op, from->parent, -len, -space, -1);
+		fs_op_dirstat(op, to->parent, len, space, 1);
+		fs_quota_add_dir(op, from->parent, -what->below_space, -what->below_inodes);
+		fs_quota_add_dir(op, to->parent, what->below_space, what->below_inodes);
 		if (v->attr.type == JFS_DIR) {
 			fs_unlink_dir(&from->dir);
 			to->dir.attr.nlink++;
@@ -118,7 +122,16 @@ static void inode_move(struct fs_op *op, struct side *what, struct side *from, s
 	fs_op_put(op, what->ino, v, 0);
 }
 
-static void rename_build(struct fs_op *op, struct side *s, struct side *d, bool exchange)
+static void whiteout_build(struct fs_op *op, const struct fs_cred *c, struct side *s, uint64_t ino)
+{
+	struct inode_val v;
+
+	fs_inode_new(op, c, s->parent, &s->dir, JFS_CHARDEV, 0, &v);
+	fs_op_new(op, s->parent, s->name, s->n, ino, &v);
+}
+
+/* `white`: the number of the whiteout that is left behind, or 0. */
+static void rename_build(struct fs_op *op, const struct fs_cred *c, struct side *s, struct side *d, bool exchange, uint64_t white)
 {
 	bool same = s->parent == d->parent;
 	struct jkey k;
@@ -131,8 +144,12 @@ static void rename_build(struct fs_op *op, struct side *s, struct side *d, bool 
 		inode_move(op, d, d, s);
 		fs_op_put_dentry(op, s->parent, s->name, s->n, d->type, d->ino);
 	} else {
-		key_dentry(&k, s->parent, s->name, s->n);
-		rec_del(op->r, &k, 0);
+		if (white) {
+			whiteout_build(op, c, s, white);
+		} else {
+			key_dentry(&k, s->parent, s->name, s->n);
+			rec_del(op->r, &k, 0);
+		}
 		if (d->exists) {
 			if (d->type == JFS_DIR)
 				fs_unlink_dir(&d->dir);
@@ -147,9 +164,37 @@ static void rename_build(struct fs_op *op, struct side *s, struct side *d, bool 
 	}
 }
 
+/* What the directories' quotas have to do with it (as in stock: a replaced target is not deducted, and of an exchange only what
+ * moves to the destination is checked). */
+static int rename_quotas(struct fs *fs, struct side *s, struct side *d, bool exchange, struct fs_need *need)
+{
+	uint64_t to;
+	int rc = fs_quota_reach(fs, s->parent, need);
+
+	if (!rc)
+		rc = fs_quota_reach(fs, d->parent, need);
+	if (!rc)
+		rc = fs_parents_known(fs, s->ino, &s->v, need);
+	if (!rc && d->exists)
+		rc = fs_parents_known(fs, d->ino, &d->v, need);
+	if (rc || !fs_quota_of_dirs(fs) || s->parent == d->parent)
+		return rc;
+	to = fs_quota_nearest(fs, d->parent);
+	if (fs_quota_nearest(fs, s->parent) == to)
+		return 0;
+	if (s->type == JFS_DIR)
+		rc = fs_quota_usage(fs, s->ino, &s->below_space, &s->below_inodes, need);
+	if (!rc && exchange && d->type == JFS_DIR)
+		rc = fs_quota_usage(fs, d->ino, &d->below_space, &d->below_inodes, need);
+	if (!rc && to)
+		rc = fs_quota_check_dir(fs, d->parent, s->below_space + (int64_t)jfs_attr_space(&s->v.attr), s->below_inodes + 1);
+	return rc;
+}
+
 static int rename_locked(struct fs *fs, const struct fs_cred *c, struct side *s, struct side *d, unsigned flags,
 	uint64_t *seq, struct fs_need *need)
 {
+	uint64_t white = 0;
 	struct fs_op op;
 	int rc = side_read(fs, s, need);
 
@@ -163,11 +208,21 @@ static int rename_locked(struct fs *fs, const struct fs_cred *c, struct side *s,
 		*seq = s->v.seq;
 		return 0;
 	}
+	rc = rename_quotas(fs, s, d, flags & FS_RENAME_EXCHANGE, need);
+	if (!rc && flags & FS_RENAME_WHITEOUT) {
+		rc = fs_room_new(fs, c->uid, s->dir.attr.mode & 02000 ? s->dir.attr.gid : c->gid, s->parent, need);
+		if (!rc)
+			rc = fs_id_take(fs, &white, need);
+	}
+	if (rc)
+		return rc;
 	fs_op_begin(&op, fs, OP_RENAME);
-	rename_build(&op, s, d, flags & FS_RENAME_EXCHANGE);
+	rename_build(&op, c, s, d, flags & FS_RENAME_EXCHANGE, white);
 	rc = fs_op_commit(&op, seq);
 	if (!rc)
 		fs_op_after_drop(&op);
+	if (!rc && white)
+		fs_id_noted(fs, white);
 	if (!rc && (s->type == JFS_DIR || ((flags & FS_RENAME_EXCHANGE) && d->type == JFS_DIR)))
 		fs->dir_moved = *seq;
 	return rc;
@@ -184,8 +239,8 @@ int fs_rename(struct fs *fs, const struct fs_cred *c, uint64_t parent, const cha
 		rc = fs_name_check(newname, nn);
 	if (rc)
 		return rc;
-	if (flags & ~(unsigned)(FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE) ||
-		flags == (FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE))
+	if (flags & ~(unsigned)(FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE | FS_RENAME_WHITEOUT) ||
+		(flags & FS_RENAME_EXCHANGE && flags != FS_RENAME_EXCHANGE))
 		return -EINVAL;
 	journal_lock(fs->j);
 	rc = rename_locked(fs, c, &s, &d, flags, seq, need);

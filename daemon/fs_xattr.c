@@ -1,5 +1,5 @@
-/* Extended attributes (spec 3.14). A change is a change of the inode too (ctime), as on a local file system; ACLs are
- * not supported (volumes with them are refused), their names answer EOPNOTSUPP. */
+/* Extended attributes (spec 3.14). A change is a change of the inode too (ctime), as on a local file system. ACLs are no
+ * attributes here (fs_acl.c); without them in the volume their names answer EOPNOTSUPP. */
 #include <errno.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -47,13 +47,19 @@ int fs_getxattr(struct fs *fs, uint64_t ino, const char *name, size_t n, void *b
 	const void *val;
 	struct jkey k;
 	size_t vlen;
-	int rc = xattr_name_check(name, n);
+	enum fs_acl_kind acl = fs_acl_kind(name, n);
+	int rc = acl ? 0 : xattr_name_check(name, n);
 
 	if (rc)
 		return rc;
 	journal_lock(fs->j);
-	rc = xattr_inode(fs, ino, &v, need);
-	if (!rc) {
+	if (acl) {
+		uint8_t rule[ACL_XATTR_MAX];
+
+		rc = fs_acl_get(fs, ino, acl, rule, &vlen, need);
+		if (!rc)
+			rc = give(buf, len, rule, vlen);
+	} else if ((rc = xattr_inode(fs, ino, &v, need)) == 0) {
 		key_xattr(&k, ino, name, n);
 		rc = view_get(fs->j, &k, &val, &vlen);
 		rc = rc == -ENOENT ? -ENODATA : rc ? rc : give(buf, len, val, vlen);
@@ -91,6 +97,18 @@ static int list_locked(struct fs *fs, uint64_t ino, uint8_t *buf, size_t room, s
 	return rc;
 }
 
+static int list_add(uint8_t *buf, size_t room, size_t *total, const char *name)
+{
+	size_t n = strlen(name) + 1;
+
+	if (room && *total + n > room)
+		return -ERANGE;
+	if (room)
+		memcpy(buf + *total, name, n);
+	*total += n;
+	return 0;
+}
+
 int fs_listxattr(struct fs *fs, uint64_t ino, void *buf, size_t *len, struct fs_need *need)
 {
 	struct inode_val v;
@@ -101,6 +119,10 @@ int fs_listxattr(struct fs *fs, uint64_t ino, void *buf, size_t *len, struct fs_
 	rc = xattr_inode(fs, ino, &v, need);
 	if (!rc)
 		rc = list_locked(fs, ino, buf, *len, &total);
+	if (!rc && fs->cfg.acl && v.attr.access_acl)
+		rc = list_add(buf, *len, &total, ACL_XATTR_ACCESS);
+	if (!rc && fs->cfg.acl && v.attr.default_acl)
+		rc = list_add(buf, *len, &total, ACL_XATTR_DEFAULT);
 	journal_unlock(fs->j);
 	if (!rc)
 		*len = total;
@@ -145,11 +167,14 @@ static int change_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, c
 int fs_setxattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const char *name, size_t n, const void *val,
 	size_t len, int flags, uint64_t *seq, struct fs_need *need)
 {
+	enum fs_acl_kind acl = fs_acl_kind(name, n);
 	struct jkey k;
-	int rc = xattr_name_check(name, n);
+	int rc = acl ? 0 : xattr_name_check(name, n);
 
 	if (rc)
 		return rc;
+	if (acl)
+		return fs_acl_set(fs, c, ino, acl, val, len, flags, seq, need);
 	if (len > XATTR_VALUE_LIMIT)
 		return -ERANGE;
 	if (flags & ~(XATTR_CREATE | XATTR_REPLACE))
@@ -164,11 +189,14 @@ int fs_setxattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const char
 int fs_removexattr(struct fs *fs, const struct fs_cred *c, uint64_t ino, const char *name, size_t n, uint64_t *seq,
 	struct fs_need *need)
 {
+	enum fs_acl_kind acl = fs_acl_kind(name, n);
 	struct jkey k;
-	int rc = xattr_name_check(name, n);
+	int rc = acl ? 0 : xattr_name_check(name, n);
 
 	if (rc)
 		return rc;
+	if (acl)
+		return fs_acl_set(fs, c, ino, acl, NULL, 0, 0, seq, need);
 	key_xattr(&k, ino, name, n);
 	journal_lock(fs->j);
 	rc = change_locked(fs, c, ino, &k, NULL, 0, 0, seq, need);

@@ -17,6 +17,7 @@ static const struct command {
 	{"umount", cmd_umount, "unmount; with --flush wait until Redis and S3 have all of it"},
 	{"status", cmd_status, "show a volume, or a mount point's backlog"},
 	{"flush", cmd_flush, "wait until Redis and S3 have all of a mount point"},
+	{"bench", cmd_bench, "measure how fast a mount point is"},
 	{NULL, NULL, NULL},
 };
 

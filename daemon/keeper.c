@@ -183,6 +183,8 @@ static int round_trip(struct keeper *k, bool full, struct errmsg *e)
 		rc = beat(k, e);
 	if (!rc && full)
 		rc = renew_session(k, e);
+	if (!rc && full && k->cfg.quotas)
+		rc = k->cfg.quotas(k->cfg.ctx, k->conn, e);
 	if (!rc)
 		rc = refill(k, k->cfg.inodes, RDS_NEXT_INODE, k->cfg.url->inode_batch, e);
 	if (!rc)
@@ -195,6 +197,7 @@ static void *keeper_main(void *arg)
 	struct keeper *k = arg;
 	uint64_t next_beat = 0; /* monotonic ms */
 
+	pthread_setname_np(pthread_self(), "jfs-keeper");
 	pthread_mutex_lock(&k->lock);
 	while (!k->stopping) {
 		uint64_t now = clock_mono_ms();

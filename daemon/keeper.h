@@ -37,6 +37,7 @@ struct keeper_config {
 	/* A mount without Redis so far (--offline): called before the first beat, when Redis answers, until it returns 0 and
 	 * has set epoch and sid; -EKEYREVOKED: the lease is lost (`e` says why). NULL: the lease is ours already. */
 	int (*resume)(void *ctx, uint64_t *epoch, uint64_t *sid, struct errmsg *e);
+	int (*quotas)(void *ctx, struct rds_conn *c, struct errmsg *e); /* reads them anew; NULL: not wanted */
 	void (*on_setting)(void *ctx, const struct rds_setting *s); /* when it changed */
 	/* A mount that only looks: called instead of beats, may block on `c`. NULL: the lease is ours. */
 	int (*look)(void *ctx, struct rds_conn *c, struct errmsg *e);

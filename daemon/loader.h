@@ -15,6 +15,11 @@ struct loader {
 	int (*reload_chunk)(void *ctx, uint64_t ino, uint32_t chunk);
 	/* Asks Redis and keeps nothing (the trash); `name` with NEED_ENTRY. After 0 the caller frees *out. As load. */
 	int (*fetch)(void *ctx, const struct fs_need *need, const char *name, struct rds_loaded *out);
+	/* Removes for good what lies in the trash: `name` in `parent`, which is `ino` (redis/trash.h). Waits until what was
+	 * acknowledged before is durable, and for Redis. 0; -ENOENT, -ENOTDIR, -EISDIR, -ENOTEMPTY, -EPERM; as load. NULL: no
+	 * Redis. */
+	int (*trash_remove)(void *owner, uint64_t parent, const char *name, uint64_t ino, bool dir);
+	void *owner;
 	/* Closing down: every load that waits, and every later one, answers -EIO soon. */
 	void (*cancel)(void *ctx);
 	void *ctx;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "redis/url.h"
+#include "util/parse.h"
 
 #define MIB (1ull << 20)
 #define SECOND 1000000000ull
@@ -24,6 +25,8 @@ static const struct opt table[] = {
 	{ "read-only", 0, OPT_FLAG, AT(read_only), 0, false, NULL, "change nothing; takes no lease, so that others may write" },
 	{ "writeback", 0, OPT_FLAG, AT(writeback), 0, false, NULL, "close() does not wait for the object store" },
 	{ "upload-delay", 0, OPT_TIME, AT(upload_delay_ns), 0, false, "TIME", "with --writeback: upload this late (default 0s)" },
+	{ "pack-below", 0, OPT_SIZE, AT(pack_below), 1, false, "SIZE",
+		"files of up to SIZE bytes share objects (default 0: one object each)" },
 	{ "durability", 0, OPT_STRING, AT(durability), 0, false, "MODE",
 		"interval: answer when journaled (default); strict: when synced" },
 	{ "sync-interval", 0, OPT_TIME, AT(sync_interval_ns), 0, false, "TIME", "sync the journal so often (default 50ms)" },
@@ -48,8 +51,13 @@ static const struct opt table[] = {
 	{ "heartbeat", 0, OPT_TIME, AT(heartbeat_ns), 0, false, "TIME", "renew lease and session so often (default 12s)" },
 	{ "no-bgjob", 0, OPT_FLAG, AT(no_bgjob), 0, false, NULL, "always so: no cleaning for others" },
 	{ "atime-mode", 0, OPT_STRING, AT(atime_mode), 0, false, "MODE", "relatime (default), strictatime or noatime" },
+	{ "no-xattr", 0, OPT_FLAG, AT(no_xattr), 0, false, NULL, "no extended attributes: a request less for each file that is written" },
 	{ "takeover", 0, OPT_FLAG, AT(takeover), 0, false, NULL, "take the volume from the host that holds it" },
 	{ "offline", 0, OPT_FLAG, AT(offline), 0, false, NULL, "mount this machine's journal while Redis is away" },
+	{ "transport", 0, OPT_STRING, AT(transport), 0, false, "NAME",
+		"how requests come from the kernel: auto (default): io_uring where the kernel offers it; io_uring; classic" },
+	{ "poll", 0, OPT_FLAG, AT(poll), 0, false, NULL,
+		"keep CPUs from halting while many requests come: faster, costs power; needs root" },
 	{ "force", 0, OPT_FLAG, AT(force), 0, false, NULL, "mount on a directory that is not empty" },
 	{ "log", 0, OPT_STRING, AT(log), 0, false, "FILE", "log file (default: syslog; in the foreground stderr)" },
 	{ "no-syslog", 0, OPT_FLAG, AT(no_syslog), 0, false, NULL, "log to --log only" },
@@ -61,10 +69,13 @@ static const struct opt table[] = {
 	{ "data-waits", 0, OPT_FLAG, AT(data_waits), 0, false, NULL, NULL },
 	{ "allow-any-fs", 0, OPT_FLAG, AT(allow_any_fs), 0, false, NULL, NULL },
 	{ "threads", 0, OPT_U64, AT(threads), 0, false, NULL, NULL },
+	{ "ring-payload", 0, OPT_SIZE, AT(ring_payload), 1, false, NULL, NULL },
 	{ "dirty-limit", 0, OPT_SIZE, AT(dirty_limit), 1, false, NULL, NULL },
 	{ "hot-size", 0, OPT_SIZE, AT(hot_size), 1, false, NULL, NULL },
 	{ "log-limit", 0, OPT_SIZE, AT(log_limit), 1, false, NULL, NULL },
 	{ "retention", 0, OPT_TIME, AT(retention_ns), 0, false, NULL, NULL },
+	/* jfs-recover rebase */
+	{ "rebasing", 0, OPT_FLAG, AT(rebasing), 0, false, NULL, NULL },
 	/* stock's: limits that we would not keep */
 	{ "upload-limit", 0, OPT_STRING, AT(refused[0]), 0, false, NULL, NULL },
 	{ "download-limit", 0, OPT_STRING, AT(refused[1]), 0, false, NULL, NULL },
@@ -97,8 +108,8 @@ static int o_other(void *base, const char *key, const char *value, struct errmsg
 {
 	/* fstab's own words, and what is always so here */
 	static const char *const ignored[] = { "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group",
-		"nofail", "_netdev", "rw", "relatime", "diratime", "default_permissions", "fsname", "subtype", "comment",
-		"uhelper", "helper", "max_read", "big_writes", "clone_fd", NULL };
+		"nofail", "_netdev", "relatime", "diratime", "default_permissions", "fsname", "subtype", "comment",
+		"uhelper", "helper", "user_id", "group_id", "max_read", "big_writes", "clone_fd", NULL };
 	/* the kernel's */
 	static const char *const passed[] = { "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync",
 		NULL };
@@ -110,8 +121,8 @@ static int o_other(void *base, const char *key, const char *value, struct errmsg
 		buf_printf(&o->kernel_options, "%s%s", o->kernel_options.len ? "," : "", key);
 		return o->kernel_options.err;
 	}
-	if (strcmp(key, "ro") == 0)
-		o->read_only = true;
+	if (strcmp(key, "ro") == 0 || strcmp(key, "rw") == 0)
+		o->read_only = key[1] == 'o';
 	else if (strcmp(key, "allow_other") == 0)
 		o->allow_other = true;
 	else if (strcmp(key, "noatime") == 0)
@@ -120,8 +131,10 @@ static int o_other(void *base, const char *key, const char *value, struct errmsg
 		o->strict_atime = true;
 	else if (strcmp(key, "nonempty") == 0)
 		o->force = true;
+	else if (strcmp(key, "max_threads") == 0 && value) /* libfuse's word */
+		return parse_u64(value, &o->threads) ? errmsg_set(e, -EINVAL, "bad value of -o max_threads: %s", value) : 0;
 	else if (strcmp(key, "remount") == 0)
-		return errmsg_set(e, -EINVAL, "-o remount is not possible: umount, then mount with the new options");
+		o->remount = true;
 	else if (strcmp(key, "writeback_cache") == 0)
 		return errmsg_set(e, -EINVAL, "-o writeback_cache is not possible: acknowledged writes would only be in memory");
 	else
@@ -172,8 +185,13 @@ static int decide(struct mount_options *o, struct errmsg *e)
 	static const struct choice durability = { "durability", "interval", "strict", NULL };
 	static const struct choice publish = { "publish", "ordered", "eager", NULL };
 	static const struct choice atime = { "atime-mode", "relatime", "strictatime", "noatime" };
+	static const struct choice transport = { "transport", "auto", "io_uring", "classic" };
+	static const enum transport_kind kinds[] = { TRANSPORT_AUTO, TRANSPORT_IO_URING, TRANSPORT_CLASSIC };
 	int r;
 
+	if ((r = choose(&transport, o->transport, e)) < 0)
+		return r;
+	o->transport_kind = kinds[r];
 	if ((r = choose(&durability, o->durability, e)) < 0)
 		return r;
 	o->strict = r == 1;
@@ -237,7 +255,7 @@ int mount_options_parse(struct mount_options *o, int argc, char **argv, struct e
 	o->meta_url = o->args.args[0];
 	o->mountpoint = o->args.args[1];
 	r = decide(o, e);
-	return r || o->local_only ? r : check_url(o->meta_url, e);
+	return r || o->local_only || o->remount ? r : check_url(o->meta_url, e);
 }
 
 void mount_options_fini(struct mount_options *o)

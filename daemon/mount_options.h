@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "daemon/options.h"
+#include "daemon/transport.h"
 #include "util/buf.h"
 #include "util/errmsg.h"
 
@@ -15,13 +16,13 @@ struct mount_options {
 
 	/* how to run */
 	bool foreground, background, debug, quiet, verbose;
-	char *log, *subdir, *threads_text;
-	bool no_syslog, force;
+	char *log, *subdir, *transport;
+	bool no_syslog, force, remount, poll;
 	bool read_only, takeover, offline;
 
 	/* data */
 	bool writeback;
-	uint64_t upload_delay_ns, buffer_size, cache_size;
+	uint64_t upload_delay_ns, buffer_size, cache_size, pack_below;
 	double free_space_ratio;
 	char *cache_dir, *refused[3];
 	uint64_t max_uploads, max_downloads, max_deletes, io_retries;
@@ -37,10 +38,13 @@ struct mount_options {
 
 	/* tests */
 	bool local_only, allow_any_fs, data_waits;
-	uint64_t threads, dirty_limit, hot_size, retention_ns, log_limit;
+	uint64_t threads, ring_payload, dirty_limit, hot_size, retention_ns, log_limit;
+
+	bool rebasing; /* this mount is the one that jfs-recover rebase works through */
 
 	/* decided from the texts */
-	bool strict, eager, strict_atime, no_atime, allow_other;
+	bool strict, eager, strict_atime, no_atime, no_xattr, allow_other;
+	enum transport_kind transport_kind;
 	struct buf kernel_options; /* for the kernel's mount, comma separated */
 
 	struct options_result args;

@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -18,7 +19,8 @@
 
 static bool is_dead(int err)
 {
-	return err == ENOTCONN || err == ECONNABORTED || err == EIO || err == ESHUTDOWN;
+	/* ECANCELED: the daemon's ring was just being taken down. */
+	return err == ENOTCONN || err == ECONNABORTED || err == ECANCELED || err == EIO || err == ESHUTDOWN;
 }
 
 static int is_empty(const char *path)
@@ -99,6 +101,25 @@ int mountpoint_answers(const char *path, struct errmsg *e)
 		return errmsg_set(e, -errno, "mounted on %s, but it does not answer: %s", path, strerror(errno));
 	if (st.stx_ino != 1)
 		return errmsg_set(e, -EIO, "nothing is mounted on %s any more: see the log", path);
+	return 0;
+}
+
+int mountpoint_find(const char *path, char point[PATH_MAX], struct errmsg *e)
+{
+	struct mount_entry m;
+	int r = mountinfo_resolve(path, point);
+
+	if (r)
+		return errmsg_set(e, r, "%s: %s", path, strerror(-r));
+	r = mountinfo_find(point, &m);
+	if (r == 0 && realpath(path, point))
+		r = mountinfo_find(point, &m);
+	if (r < 0)
+		return errmsg_set(e, r, "cannot read the mount table: %s", strerror(-r));
+	if (r == 0)
+		return errmsg_set(e, -EINVAL, "nothing is mounted on %s", path);
+	if (strcmp(m.type, "fuse.jfs") != 0)
+		return errmsg_set(e, -EINVAL, "%s is a mount of type %s, not of ours", path, m.type);
 	return 0;
 }
 

@@ -13,6 +13,8 @@
 int mountpoint_prepare(const char *path, bool any, char out[PATH_MAX], struct errmsg *e);
 /* Asks the file system that was just mounted there for its root: returns when it answers. 0, -errno. */
 int mountpoint_answers(const char *path, struct errmsg *e);
+/* `path`, resolved, is the mount point of a mount of ours, dead or alive. 0, -errno. */
+int mountpoint_find(const char *path, char point[PATH_MAX], struct errmsg *e);
 /* The daemon that serves the mount at `point` (its .config): pid, or -errno. */
 pid_t mountpoint_daemon(const char *point);
 /* Waits until the process is gone: 0, -ETIMEDOUT. `ms` -1: for ever. */

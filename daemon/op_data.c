@@ -2,9 +2,13 @@
  *
  * Writing: the bytes go to staging first, outside of any lock; a record then makes them part of the file. What was staged
  * for a write that fails afterwards is never named and dies with its segment.
+ * A write past the page cache (of the descriptor that made the file, op_name.c) comes without what the kernel does before and
+ * after one into it: it takes security.capability away, forgets the mode of a file that loses set-id bits, and sends an FSYNC
+ * after a synchronous one. That is done here.
  * Reading: fs_map says what lies where; staged bytes are read here, objects by the reader, in a worker.
  * fsync: DESIGN 3.1 and 3.5. An O_SYNC write is a WRITE followed by an FSYNC of the kernel's own. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +34,7 @@ static int append(struct req *r)
 	if (journal_must_wait(s->journal))
 		return FS_ROOM;
 	rc = REQ_PARK;
-	if (atomic_fetch_add(&s->appending, 1) < s->appending_max)
+	if (atomic_fetch_add(&s->appending, 1) < transport_spare(s->transport))
 		rc = staging_append(journal_staging(s->journal), r->data, r->data_len, &r->staged);
 	atomic_fetch_sub(&s->appending, 1);
 	return rc;
@@ -46,7 +50,7 @@ static int write_run(struct req *r)
 			return rc;
 		r->have_staged = true;
 	}
-	rc = fs_write(r->s->fs, &r->cred, r->ino, &r->off, false, &r->staged, r->kill_suid, &r->seq, &r->need);
+	rc = fs_write(r->s->fs, &r->cred, r->ino, &r->off, false, &r->staged, &r->kill, &r->seq, &r->need);
 	if (rc <= 0) { /* named by a record now, or given up */
 		staging_release(journal_staging(r->s->journal), r->staged.segment);
 		r->have_staged = false;
@@ -54,6 +58,8 @@ static int write_run(struct req *r)
 	}
 	if (rc == 0)
 		stats_written(r->s->stats, r->size);
+	if (rc == 0 && r->direct && (r->flags & O_DSYNC) && !r->s->cfg.meta_waits)
+		r->hold = WM_DURABLE;
 	return rc;
 }
 
@@ -69,7 +75,6 @@ static void op_write(fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size,
 	struct req r;
 
 	/* The kernel holds the inode's lock and knows its length, so `off` is right for O_APPEND too. */
-	(void)fi;
 	if (virt_is(ino)) {
 		virt_write(req_session(q), q, ino, buf, size, off);
 		return;
@@ -83,7 +88,9 @@ static void op_write(fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size,
 	r.data = buf;
 	r.data_len = r.size = size;
 	r.off = (uint64_t)off;
-	r.kill_suid = transport_kill_suid();
+	r.direct = fi->fh == FH_DIRECT;
+	r.flags = fi->flags;
+	r.kill = (struct fs_kill){ .suid = transport_kill_suid(), .caps = r.direct };
 	req_start(&r);
 }
 
@@ -118,7 +125,7 @@ static int piece_read(struct req *r, const struct fs_piece *p, char *dst)
 	}
 	if (!rd)
 		return -EIO;
-	if (r->in_worker)
+	if (r->fetching)
 		return rd->read(rd->ctx, p->slice_id, p->slice_size, p->slice_off, p->len, dst);
 	rc = rd->try_read ? rd->try_read(rd->ctx, p->slice_id, p->slice_size, p->slice_off, p->len, dst) : -EAGAIN;
 	return rc == -EAGAIN ? REQ_PARK : rc;
@@ -146,7 +153,7 @@ static size_t read_some(struct req *r, uint64_t off, char *dst, size_t len, int 
 }
 
 /* ENOENT: a segment was reclaimed (its bytes are in an object by now), or an object is gone (a stock client compacted
- * the chunk: the list must be loaded anew). Returns 0 when mapping again makes sense. */
+ * the chunk: the list must be loaded anew). Returns 0 when mapping again makes sense, or as run(). */
 static int read_lost(struct req *r, uint64_t off, const struct fs_piece *lost)
 {
 	const struct loader *l = r->s->loader;
@@ -155,10 +162,12 @@ static int read_lost(struct req *r, uint64_t off, const struct fs_piece *lost)
 		return 0;
 	if (!l || !l->reload_chunk)
 		return -EIO;
+	if (!r->fetching)
+		return REQ_PARK;
 	return l->reload_chunk(l->ctx, r->ino, (uint32_t)(off >> JFS_CHUNK_BITS));
 }
 
-static int read_run(struct req *r)
+static int read_all(struct req *r)
 {
 	char *buf = req_buffer(r->size);
 	size_t done = 0;
@@ -185,9 +194,26 @@ static int read_run(struct req *r)
 	r->out = buf;
 	r->out_len = done;
 	stats_read(r->s->stats, done);
-	if (!r->s->cfg.no_atime)
+	if (!r->s->cfg.no_atime && !(r->flags & O_NOATIME))
 		fs_touch_atime(r->s->fs, r->ino);
 	return 0;
+}
+
+/* In a worker: waits for the object store, and may be answered meanwhile. */
+static int read_fetch(struct req *r)
+{
+	int rc;
+
+	r->fetching = true;
+	rc = read_all(r);
+	r->fetching = false;
+	r->fetched = rc == 0;
+	return rc;
+}
+
+static int read_run(struct req *r)
+{
+	return r->fetched ? 0 : read_all(r);
 }
 
 static const struct op read_op = { SO_READ, read_run, send_out, false };
@@ -196,7 +222,6 @@ static void op_read(fuse_req_t q, fuse_ino_t ino, size_t size, off_t off, struct
 {
 	struct req r;
 
-	(void)fi;
 	if (virt_is(ino)) {
 		virt_read(req_session(q), q, ino, size, off);
 		return;
@@ -206,9 +231,11 @@ static void op_read(fuse_req_t q, fuse_ino_t ino, size_t size, off_t off, struct
 		return;
 	}
 	req_init(&r, q, &read_op);
+	r.fetch = read_fetch;
 	r.ino = ino_in(r.s, ino);
 	r.size = size;
 	r.off = (uint64_t)off;
+	r.flags = fi->flags;
 	req_start(&r);
 }
 
@@ -231,7 +258,7 @@ static int sync_run(struct req *r)
 	if (rc)
 		return rc;
 	r->seq = a.seq;
-	r->hold = data ? WM_UPLOADED : WM_DURABLE;
+	r->hold = data ? WM_UPLOADED : WM_SYNCED;
 	return 0;
 }
 
@@ -240,7 +267,7 @@ static int flush_run(struct req *r)
 {
 	int rc = sync_run(r);
 
-	if (!rc && r->hold == WM_DURABLE) {
+	if (!rc && r->hold == WM_SYNCED) {
 		r->hold = -1;
 		r->seq = 0;
 	}
@@ -258,7 +285,7 @@ static int fsync_run(struct req *r)
 	if (moved > r->seq)
 		r->seq = moved;
 	if (r->hold < 0)
-		r->hold = WM_DURABLE;
+		r->hold = WM_SYNCED;
 	return 0;
 }
 
@@ -283,7 +310,7 @@ static void op_fsync(fuse_req_t q, fuse_ino_t ino, int datasync, struct fuse_fil
 static int fsyncdir_run(struct req *r)
 {
 	r->seq = journal_mark(r->s->journal, WM_COMMITTED);
-	r->hold = WM_DURABLE;
+	r->hold = WM_SYNCED;
 	return 0;
 }
 

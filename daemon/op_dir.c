@@ -51,7 +51,7 @@ static int add_entry(void *arg, const struct fs_dirent *d)
 	memcpy(name, d->name, d->name_len);
 	name[d->name_len] = '\0';
 	if (plus) {
-		attr_to_entry(s, &d->attr, &e);
+		attr_to_entry(f->r, &d->attr, &e);
 	} else {
 		memset(&e, 0, sizeof(e));
 		e.attr.st_ino = ino_out(s, d->ino);

@@ -57,31 +57,39 @@ static void op_lookup(fuse_req_t q, fuse_ino_t parent, const char *name)
 }
 
 /* --- forget: never answered --- */
-static void forget_one(struct session *s, fuse_ino_t ino, uint64_t n)
+enum { FORGET_TOGETHER = 32 };
+
+static void forget(struct session *s, const struct fuse_forget_data *f, size_t n)
 {
-	if (virt_is(ino))
-		virt_forget(s, ino, n);
-	else if (ino != FUSE_ROOT_ID && !trash_is(ino))
-		fs_forget(s->fs, ino_in(s, ino), n);
+	struct fs_forgotten ours[FORGET_TOGETHER];
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (virt_is(f[i].ino))
+			virt_forget(s, f[i].ino, f[i].nlookup);
+		else if (f[i].ino != FUSE_ROOT_ID && !trash_is(f[i].ino))
+			ours[k++] = (struct fs_forgotten){ ino_in(s, f[i].ino), f[i].nlookup };
+		if (k == FORGET_TOGETHER || (k && i + 1 == n)) {
+			fs_forget_all(s->fs, ours, k);
+			k = 0;
+		}
+	}
+	stats_op(s->stats, SO_FORGET, 0, 0);
 }
 
 static void op_forget(fuse_req_t q, fuse_ino_t ino, uint64_t n)
 {
 	struct session *s = req_session(q);
+	struct fuse_forget_data f = { ino, n };
 
 	fuse_reply_none(q);
-	forget_one(s, ino, n);
-	stats_op(s->stats, SO_FORGET, 0, 0);
+	forget(s, &f, 1);
 }
 
 static void op_forget_multi(fuse_req_t q, size_t n, struct fuse_forget_data *f)
 {
-	struct session *s = req_session(q);
-
-	for (size_t i = 0; i < n; i++)
-		forget_one(s, f[i].ino, f[i].nlookup);
+	forget(req_session(q), f, n);
 	fuse_reply_none(q);
-	stats_op(s->stats, SO_FORGET, 0, 0);
 }
 
 /* --- getattr --- */
@@ -216,7 +224,7 @@ static void op_readlink(fuse_req_t q, fuse_ino_t ino)
 /* --- statfs (spec 3.16) --- */
 static int statfs_run(struct req *r)
 {
-	return fs_statfs(r->s->fs, &r->st);
+	return fs_statfs(r->s->fs, r->ino, &r->st);
 }
 
 static int statfs_send(struct req *r)

@@ -1,5 +1,6 @@
 /* Operations that make, remove and move names. See req.h for the frame. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h> /* RENAME_* */
 #include <string.h>
 #include <sys/stat.h>
@@ -19,16 +20,33 @@ static bool refuse_virtual(fuse_req_t q, fuse_ino_t parent, const char *name, in
 	return true;
 }
 
+static void made(struct req *r)
+{
+	r->seq = r->attr.seq;
+	r->born = true;
+}
+
 /* --- create, mknod, mkdir, symlink, link: all answer with an entry --- */
 static int create_run(struct req *r)
 {
-	bool created;
 	int rc = fs_create(r->s->fs, &r->cred, r->ino, r->name, strlen(r->name), r->mode, r->flag, r->flags & O_TRUNC,
-		&r->attr, &created, &r->need);
+		&r->attr, &r->born, &r->need);
 
 	if (rc == 0)
 		r->seq = r->attr.seq;
 	return rc;
+}
+
+/* Before the first write into the page cache of each file the kernel asks for security.capability, a fifth of the requests of a
+ * small file that is made, written and closed. A write past the cache comes alone. What it costs is that the file's whole pages
+ * are not in the cache afterwards: a reader needs one READ either way, for the last page never is, but one more for each MiB.
+ * So only for a new file that nobody else is to have (O_EXCL), as those are opened that lay out trees of files: not for logs,
+ * nor for what a shell redirects. */
+static bool past_the_cache(const struct req *r)
+{
+	const int mask = O_ACCMODE | O_EXCL | O_DIRECT;
+
+	return r->s->direct_creates && r->born && (r->flags & mask) == (O_WRONLY | O_EXCL);
 }
 
 static int create_send(struct req *r)
@@ -36,7 +54,11 @@ static int create_send(struct req *r)
 	struct fuse_file_info fi = { .flags = r->flags, .keep_cache = 1, .noflush = !r->s->cfg.data_waits };
 	struct fuse_entry_param e;
 
-	attr_to_entry(r->s, &r->attr, &e);
+	if (past_the_cache(r)) {
+		fi.direct_io = 1;
+		fi.fh = FH_DIRECT;
+	}
+	attr_to_entry(r, &r->attr, &e);
 	return fuse_reply_create(r->q, &e, &fi);
 }
 
@@ -62,7 +84,7 @@ static int mknod_run(struct req *r)
 	int rc = fs_mknod(r->s->fs, &r->cred, r->ino, r->name, strlen(r->name), r->mode, r->rdev, &r->attr, &r->need);
 
 	if (rc == 0)
-		r->seq = r->attr.seq;
+		made(r);
 	return rc;
 }
 
@@ -87,7 +109,7 @@ static int mkdir_run(struct req *r)
 	int rc = fs_mkdir(r->s->fs, &r->cred, r->ino, r->name, strlen(r->name), r->mode, &r->attr, &r->need);
 
 	if (rc == 0)
-		r->seq = r->attr.seq;
+		made(r);
 	return rc;
 }
 
@@ -112,7 +134,7 @@ static int symlink_run(struct req *r)
 		&r->need);
 
 	if (rc == 0)
-		r->seq = r->attr.seq;
+		made(r);
 	return rc;
 }
 
@@ -171,7 +193,7 @@ static void op_unlink(fuse_req_t q, fuse_ino_t parent, const char *name)
 {
 	struct req r;
 
-	if (refuse_virtual(q, parent, name, EPERM))
+	if (trash_remove(q, parent, name, false) || refuse_virtual(q, parent, name, EPERM))
 		return;
 	req_init(&r, q, &unlink_op);
 	r.ino = ino_in(r.s, parent);
@@ -190,7 +212,7 @@ static void op_rmdir(fuse_req_t q, fuse_ino_t parent, const char *name)
 {
 	struct req r;
 
-	if (refuse_virtual(q, parent, name, EPERM))
+	if (trash_remove(q, parent, name, true) || refuse_virtual(q, parent, name, EPERM))
 		return;
 	req_init(&r, q, &rmdir_op);
 	r.ino = ino_in(r.s, parent);
@@ -209,12 +231,16 @@ static const struct op rename_op = { SO_RENAME, rename_run, send_ok, false, GATE
 static void op_rename(fuse_req_t q, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
 	unsigned flags)
 {
+	int trash = trash_rename_error(q, parent, newparent);
 	struct req r;
 
+	if (trash) {
+		fuse_reply_err(q, trash);
+		return;
+	}
 	if (refuse_virtual(q, parent, name, EPERM) || refuse_virtual(q, newparent, newname, EPERM))
 		return;
-	/* RENAME_WHITEOUT is for overlay file systems' upper layers. */
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE)) {
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) {
 		fuse_reply_err(q, EINVAL);
 		return;
 	}
@@ -223,7 +249,8 @@ static void op_rename(fuse_req_t q, fuse_ino_t parent, const char *name, fuse_in
 	r.ino2 = ino_in(r.s, newparent);
 	r.name = name;
 	r.name2 = newname;
-	r.flags = (flags & RENAME_NOREPLACE ? FS_RENAME_NOREPLACE : 0) | (flags & RENAME_EXCHANGE ? FS_RENAME_EXCHANGE : 0);
+	r.flags = (flags & RENAME_NOREPLACE ? FS_RENAME_NOREPLACE : 0) | (flags & RENAME_EXCHANGE ? FS_RENAME_EXCHANGE : 0) |
+		(flags & RENAME_WHITEOUT ? FS_RENAME_WHITEOUT : 0);
 	req_start(&r);
 }
 

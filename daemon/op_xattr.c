@@ -1,5 +1,8 @@
 /* Extended attributes. The kernel asks for security.capability before the first write to a file; fs_getxattr answers
- * that from the inode's "all attributes are here" flag without a scan. */
+ * that from the inode's "all attributes are here" flag without a scan.
+ *
+ * `ls -l` asks every file for its SELinux label, unless it has been told once that the file system has none (EOPNOTSUPP). That is
+ * what it is told where the kernel has no SELinux that could use one, until this mount has met a label. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +21,29 @@ static int sized_send(struct req *r)
 	return fuse_reply_buf(r->q, r->out, r->out_len);
 }
 
+static bool is_label(const char *name)
+{
+	return strcmp(name, "security.selinux") == 0;
+}
+
+static void label_met(struct req *r, int rc)
+{
+	if (rc == 0 && is_label(r->name))
+		atomic_store(&r->s->labels, true);
+}
+
 static int getxattr_run(struct req *r)
 {
 	char *buf = r->size ? req_buffer(r->size) : NULL;
+	int rc;
 
 	if (r->size && !buf)
 		return -ENOMEM;
 	r->out = buf;
 	r->out_len = r->size;
-	return fs_getxattr(r->s->fs, r->ino, r->name, strlen(r->name), buf, &r->out_len, &r->need);
+	rc = fs_getxattr(r->s->fs, r->ino, r->name, strlen(r->name), buf, &r->out_len, &r->need);
+	label_met(r, rc);
+	return rc == -ENODATA && is_label(r->name) && !atomic_load(&r->s->labels) ? -EOPNOTSUPP : rc;
 }
 
 static const struct op getxattr_op = { SO_GETXATTR, getxattr_run, sized_send, false };
@@ -83,8 +100,11 @@ static void op_listxattr(fuse_req_t q, fuse_ino_t ino, size_t size)
 
 static int setxattr_run(struct req *r)
 {
-	return fs_setxattr(r->s->fs, &r->cred, r->ino, r->name, strlen(r->name), r->data, r->data_len, r->flags, &r->seq,
+	int rc = fs_setxattr(r->s->fs, &r->cred, r->ino, r->name, strlen(r->name), r->data, r->data_len, r->flags, &r->seq,
 		&r->need);
+
+	label_met(r, rc);
+	return rc;
 }
 
 static const struct op setxattr_op = { SO_SETXATTR, setxattr_run, send_ok, false, GATE_META };

@@ -272,6 +272,42 @@ bool options_given(const struct options_spec *spec, const struct options_result 
 	return i >= 0 && res->given[i];
 }
 
+static bool text_equal(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool value_equal(const struct opt *o, const void *a, const void *b)
+{
+	const char *x = (const char *)a + o->at, *y = (const char *)b + o->at;
+
+	switch (o->type) {
+	case OPT_FLAG:
+		return *(const bool *)x == *(const bool *)y;
+	case OPT_STRING:
+		return text_equal(*(char *const *)x, *(char *const *)y);
+	case OPT_U64:
+	case OPT_SIZE:
+	case OPT_TIME:
+		return *(const uint64_t *)x == *(const uint64_t *)y;
+	case OPT_DOUBLE:
+		return memcmp(x, y, sizeof(double)) == 0;
+	case OPT_O:
+	case OPT_IGNORED:
+	case OPT_IGNORED_FLAG:
+		break;
+	}
+	return true;
+}
+
+const char *options_changed(const struct options_spec *spec, const void *asked, const struct options_result *res, const void *other)
+{
+	for (int i = 0; spec->opts[i].name; i++)
+		if (res->given[i] && !value_equal(&spec->opts[i], asked, other))
+			return spec->opts[i].name;
+	return NULL;
+}
+
 void options_help(const struct options_spec *spec)
 {
 	printf("usage: %s\n\n%s\n\noptions:\n", spec->usage, spec->summary);

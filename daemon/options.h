@@ -61,6 +61,8 @@ int options_parse(const struct options_spec *spec, void *base, struct options_re
 	struct errmsg *e);
 /* Was the option of this name given? The name must be in the table. */
 bool options_given(const struct options_spec *spec, const struct options_result *res, const char *name);
+/* The first option that was given with another value in `asked` than `other` has, or NULL. */
+const char *options_changed(const struct options_spec *spec, const void *asked, const struct options_result *res, const void *other);
 void options_help(const struct options_spec *spec);
 /* Frees the arguments and all OPT_STRING values, wiping secret ones. */
 void options_free(const struct options_spec *spec, void *base, struct options_result *res);

@@ -14,6 +14,11 @@
 
 #define RETRY_MS 200 /* between two tries while Redis is away or behind */
 
+/* Small files that were made together are often read together, in whatever order: the second list that is asked for within a group
+ * of inodes brings those of the whole group. */
+#define GROUP 128   /* inodes */
+#define GROUPS 1024 /* that are remembered */
+
 struct flight {
 	struct flight *next;
 	enum fs_need_kind kind;
@@ -22,6 +27,8 @@ struct flight {
 	bool reload;
 	const char *name;	/* NEED_ENTRY */
 	struct rds_loaded *out; /* not NULL: the answer goes there, not into the view */
+	size_t n_beside;	/* NEED_CHUNK: whose lists are loaded as well */
+	uint64_t beside[GROUP];
 	unsigned waiting;
 	bool done;
 	int rc;
@@ -36,6 +43,7 @@ struct redis_loader {
 	struct rds_url url;
 	struct fs *fs;
 	redis_loader_ids_fn *ids;
+	redis_loader_acl_fn *acl;
 	void *ctx;
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* CLOCK_MONOTONIC */
@@ -45,11 +53,13 @@ struct redis_loader {
 	/* under lock: */
 	struct flight *flights;
 	struct idle *idle;
+	uint64_t groups[GROUPS]; /* number + 1 of the one of which a list was loaded last */
 	bool cancelled;
 	long long last_log;
 };
 
-int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_fn *ids, void *ctx, struct redis_loader **out)
+int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_fn *ids, redis_loader_acl_fn *acl, void *ctx,
+	struct redis_loader **out)
 {
 	struct redis_loader *l = calloc(1, sizeof(*l));
 	pthread_condattr_t attr;
@@ -59,6 +69,7 @@ int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_
 	l->url = *url;
 	l->fs = fs;
 	l->ids = ids;
+	l->acl = acl;
 	l->ctx = ctx;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -171,11 +182,13 @@ static int ask(struct rds_conn *c, const struct flight *f, struct rds_loaded *a,
 	case NEED_INODE:
 		return rds_load_inode(c, f->ino, a, e);
 	case NEED_CHUNK:
-		return rds_load_chunk(c, f->ino, f->chunk, a, e);
+		return rds_load_chunk(c, f->ino, f->chunk, f->beside, f->n_beside, a, e);
 	case NEED_XATTR:
 		return rds_load_xattrs(c, f->ino, a, e);
 	case NEED_SYMLINK:
 		return rds_load_symlink(c, f->ino, a, e);
+	case NEED_PARENTS:
+		return rds_load_parents(c, f->ino, a, e);
 	default:
 		return errmsg_set(e, -EINVAL, "nothing that Redis could answer");
 	}
@@ -214,6 +227,41 @@ static int insert_xattrs(struct redis_loader *l, const struct flight *f, const s
 	return rc;
 }
 
+static int insert_parents(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
+{
+	struct fs_loaded_parent *p = calloc(a->n + 1, sizeof(*p));
+	int64_t names;
+	int rc = 0;
+
+	if (!p)
+		return -ENOMEM;
+	for (size_t i = 0; i < a->n && !rc; i++) {
+		rc = rds_parse_u64((const char *)a->pairs[i].name.p, a->pairs[i].name.n, &p[i].parent);
+		if (!rc)
+			rc = rds_parse_i64((const char *)a->pairs[i].val.p, a->pairs[i].val.n, &names);
+		if (!rc && names > 0 && names <= UINT32_MAX) /* a count that fell to 0 is left there */
+			p[i].names = (uint32_t)names;
+	}
+	rc = rc ? -EUCLEAN : fs_insert_parents(l->fs, a->pos.seq, f->ino, p, a->n);
+	free(p);
+	return rc;
+}
+
+/* What lies beside it is inserted as far as that goes: nobody waits for it, and who wants it asks again. */
+static int insert_chunk(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
+{
+	int rc = (f->reload ? fs_reload_chunk : fs_insert_chunk)(l->fs, a->pos.seq, f->ino, f->chunk, a->value.p, a->n);
+
+	for (size_t i = 0; !rc && i < f->n_beside; i++) {
+		const struct rds_entry *b = &a->entries[i];
+		int err = b->record.p ? fs_insert_chunk(l->fs, a->pos.seq, b->ino, 0, b->record.p, b->record.n / JFS_SLICE_LEN) : 0;
+
+		if (err && err != -ENOENT && err != -EUCLEAN) /* those two concern one file */
+			break;
+	}
+	return rc;
+}
+
 /* Puts the answer into the view. -ENOENT: the thing does not exist. */
 static int insert(struct redis_loader *l, const struct flight *f, const struct rds_loaded *a)
 {
@@ -223,9 +271,11 @@ static int insert(struct redis_loader *l, const struct flight *f, const struct r
 	case NEED_INODE:
 		return a->value.p ? fs_insert_inode(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n) : -ENOENT;
 	case NEED_CHUNK:
-		return (f->reload ? fs_reload_chunk : fs_insert_chunk)(l->fs, a->pos.seq, f->ino, f->chunk, a->value.p, a->n);
+		return insert_chunk(l, f, a);
 	case NEED_XATTR:
 		return insert_xattrs(l, f, a);
+	case NEED_PARENTS:
+		return insert_parents(l, f, a);
 	case NEED_SYMLINK:
 		return a->value.p ? fs_insert_symlink(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n) : -EIO;
 	default:
@@ -303,6 +353,9 @@ static void name_key(const struct flight *f, char out[RDS_KEY_MAX])
 	case NEED_SYMLINK:
 		rds_key_symlink(out, NULL, f->ino);
 		break;
+	case NEED_PARENTS:
+		rds_key_parents(out, NULL, f->ino);
+		break;
 	default:
 		rds_key_inode(out, NULL, f->ino);
 	}
@@ -358,6 +411,53 @@ static int fly(struct redis_loader *l, const struct flight *f)
 	}
 }
 
+int redis_loader_do(struct redis_loader *l, int (*fn)(void *arg, struct rds_conn *c, struct errmsg *e), void *arg)
+{
+	for (;;) {
+		struct errmsg e = {""};
+		int rc;
+
+		if (is_cancelled(l))
+			return -EIO;
+		struct rds_conn *c = conn_take(l, &rc, &e);
+		if (c) {
+			rc = fn(arg, c, &e);
+			conn_give(l, c);
+		}
+		if (!rc)
+			return 0;
+		if (!passes(rc)) {
+			log_error("what=\"Redis refused\" err=%d detail=\"%s\"", rc, e.text);
+			return rc;
+		}
+		if (log_ratelimit(&l->last_log, 10000))
+			log_warn("what=\"waiting for Redis\" err=%d detail=\"%s\"", rc, e.text);
+		pause_before_retry(l);
+	}
+}
+
+/* Whether another list of the group was loaded lately; from now on one was. */
+static bool group_again(struct redis_loader *l, uint64_t group)
+{
+	uint64_t *at = &l->groups[group % GROUPS];
+
+	pthread_mutex_lock(&l->lock);
+	bool again = *at == group + 1;
+	*at = group + 1;
+	pthread_mutex_unlock(&l->lock);
+	return again;
+}
+
+static void look_beside(struct redis_loader *l, struct flight *f)
+{
+	if (f->kind != NEED_CHUNK || f->chunk != 0 || f->reload || !group_again(l, f->ino / GROUP))
+		return;
+	size_t n = fs_chunks_missing(l->fs, f->ino / GROUP * GROUP, GROUP, f->beside);
+	for (size_t i = 0; i < n; i++)
+		if (f->beside[i] != f->ino)
+			f->beside[f->n_beside++] = f->beside[i];
+}
+
 /* Joins a load of the same thing or makes it. */
 static int load(struct redis_loader *l, enum fs_need_kind kind, uint64_t ino, uint32_t chunk, bool reload)
 {
@@ -387,6 +487,7 @@ static int load(struct redis_loader *l, enum fs_need_kind kind, uint64_t ino, ui
 	l->flights = f;
 	pthread_mutex_unlock(&l->lock);
 
+	look_beside(l, f);
 	rc = fly(l, f);
 
 	pthread_mutex_lock(&l->lock);
@@ -413,14 +514,26 @@ static int load_part(struct redis_loader *l, enum fs_need_kind kind, uint64_t in
 	return rc;
 }
 
+static int load_tree(struct redis_loader *l, uint64_t root, bool all);
+
 static int loader_load(void *ctx, const struct fs_need *need)
 {
 	struct redis_loader *l = ctx;
 
 	if (need->kind == NEED_INODE_IDS)
 		return is_cancelled(l) ? -EIO : l->ids(l->ctx);
+	if (need->kind == NEED_ACL || need->kind == NEED_ACL_NUMBER)
+		return is_cancelled(l) ? -EIO : l->acl(l->ctx, need);
+	if (need->kind == NEED_PARENTS) {
+		int rc = is_cancelled(l) ? -EIO : l->acl(l->ctx, need);
+
+		if (rc)
+			return rc;
+	}
 	if (need->kind == NEED_TRASH)
 		return -EPERM;
+	if (need->kind == NEED_TREE)
+		return load_tree(l, need->ino, true);
 	return load_part(l, need->kind, need->ino, need->kind == NEED_CHUNK ? need->chunk : 0, false);
 }
 
@@ -469,7 +582,8 @@ static int collect_dir(void *arg, const struct fs_dirent *d)
 	return 0;
 }
 
-int redis_loader_prime(struct redis_loader *l, uint64_t root)
+/* `all`: one that is damaged ends it. */
+static int load_tree(struct redis_loader *l, uint64_t root, bool all)
 {
 	struct dirs q = {0};
 	struct fs_need need;
@@ -484,7 +598,7 @@ int redis_loader_prime(struct redis_loader *l, uint64_t root)
 		if (rc == FS_NEED) {
 			q.rc = loader_load(l, &need);
 			/* What is damaged was told; it stays EIO for who looks there, and the rest is loaded. */
-			if (q.rc == -EIO && !is_cancelled(l)) {
+			if (q.rc == -EIO && !all && !is_cancelled(l)) {
 				q.rc = 0;
 				q.ino[at] = q.ino[--q.n];
 			}
@@ -497,4 +611,9 @@ int redis_loader_prime(struct redis_loader *l, uint64_t root)
 	}
 	free(q.ino);
 	return q.rc;
+}
+
+int redis_loader_prime(struct redis_loader *l, uint64_t root)
+{
+	return load_tree(l, root, false);
 }

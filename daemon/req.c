@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "daemon/accesslog.h"
+#include "daemon/asked.h"
+#include "daemon/caller.h"
 #include "daemon/transport.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -43,7 +45,11 @@ static void buffer_key_make(void)
 void *req_buffer(size_t n)
 {
 	struct thread_buffer *b;
+	size_t room;
+	void *place = transport_reply_place(&room);
 
+	if (place && n <= room)
+		return place;
 	pthread_once(&buffer_once, buffer_key_make);
 	b = pthread_getspecific(buffer_key);
 	if (b && b->size >= n)
@@ -125,6 +131,55 @@ static void gate_leave(struct session *s)
 	pthread_mutex_unlock(&s->gate_lock);
 }
 
+static int forget_attributes(struct req *r, uint64_t ino)
+{
+	int rc = fuse_lowlevel_notify_inval_inode(r->s->se, ino_out(r->s, ino), -1, 0);
+
+	if (rc && rc != -ENOENT)
+		log_warn("event=invalidate ino=%llu err=\"%s\"", (unsigned long long)ino, strerror(-rc));
+	return rc == -ENOENT ? 0 : rc;
+}
+
+/* What the kernel counts no version for (asked.h) is invalidated, before the caller goes on. */
+static void changed(struct req *r, uint64_t ino, bool dir)
+{
+	uint64_t when = ino ? asked_changed(r->s->asked, ino, dir, r->cred.pid) : 0;
+
+	if (when && forget_attributes(r, ino) == 0)
+		asked_settled(r->s->asked, ino, dir, when);
+}
+
+static void tell_changes(struct req *r)
+{
+	switch (r->op->stat) {
+	case SO_MKNOD:
+	case SO_CREATE:
+	case SO_MKDIR:
+	case SO_SYMLINK:
+	case SO_LINK:
+	case SO_UNLINK:
+	case SO_RMDIR:
+	case SO_RENAME:
+		changed(r, r->ino, true);
+		changed(r, r->ino2, r->op->stat != SO_LINK);
+		break;
+	case SO_WRITE:
+		if (r->direct && r->kill.done)
+			forget_attributes(r, r->ino);
+		break;
+	case SO_FALLOCATE:
+		changed(r, r->ino, false);
+		break;
+	case SO_SETXATTR:
+	case SO_REMOVEXATTR:
+		changed(r, r->ino, true);
+		changed(r, r->ino, false);
+		break;
+	default:
+		break;
+	}
+}
+
 static void reply(struct req *r, int err)
 {
 	int sent;
@@ -135,6 +190,7 @@ static void reply(struct req *r, int err)
 		fuse_reply_err(r->q, err < 0 && err > -1000 && err != -EUCLEAN && err != -EBADMSG ? -err : EIO);
 		sent = -1;
 	} else {
+		tell_changes(r);
 		sent = r->op->send(r);
 	}
 	/* The kernel did not take the entry (the caller was killed): its reference comes back. After an error nothing
@@ -199,6 +255,16 @@ static void req_hold(struct req *r, enum watermark mark, uint64_t seq)
 	journal_when(c->s->journal, mark, seq, hold_passed, c);
 }
 
+/* Also finds out what run() asks about the caller. */
+static int req_run(struct req *r)
+{
+	int rc;
+
+	while ((rc = r->op->run(r)) == FS_MEMBER)
+		fs_cred_tell(&r->cred, &r->need, caller_in_group(r->q, (uint32_t)r->need.ino));
+	return rc;
+}
+
 static void req_park(struct req *r, int why);
 
 /* What run() answered. */
@@ -215,7 +281,7 @@ static void req_settle(struct req *r, int rc)
 	else if (r->seq && cfg->meta_waits)
 		req_hold(r, WM_APPLIED, r->seq);
 	else if (r->seq && cfg->strict)
-		req_hold(r, WM_DURABLE, r->seq);
+		req_hold(r, WM_SYNCED, r->seq);
 	else
 		req_done(r, 0);
 }
@@ -245,7 +311,7 @@ static void work(struct worker_job *job)
 		req_drop(r, false);
 		return;
 	}
-	req_settle(r, err ? err : r->op->run(r));
+	req_settle(r, err ? err : req_run(r));
 }
 
 /* Leaves the transport thread, if it is in one. NULL: it has been answered, without memory. */
@@ -310,7 +376,7 @@ static void req_gate(struct req *r)
 void req_start(struct req *r)
 {
 	if (gate_pass(r->s->cfg.gate, r->op->lane, r->op->lane == GATE_DATA ? r->size : 0))
-		req_settle(r, r->op->run(r));
+		req_settle(r, req_run(r));
 	else
 		req_gate(r);
 }
@@ -339,13 +405,22 @@ void attr_to_stat(const struct session *s, const struct fs_attr *a, struct stat 
 	st->st_ctim = (struct timespec){ a->a.ctime, a->a.ctime_nsec };
 }
 
-void attr_to_entry(const struct session *s, const struct fs_attr *a, struct fuse_entry_param *e)
+/* How long the kernel may keep attributes that it gets for this request. */
+static double attr_ttl(const struct req *r, const struct fs_attr *a)
+{
+	bool keep = r->born || asked_note(r->s->asked, a->ino, a->a.type == JFS_DIR, r->cred.pid, r->started_ns);
+
+	return keep ? session_ttl(r->s) : 0;
+}
+
+void attr_to_entry(const struct req *r, const struct fs_attr *a, struct fuse_entry_param *e)
 {
 	memset(e, 0, sizeof(*e));
-	e->ino = ino_out(s, a->ino);
+	e->ino = ino_out(r->s, a->ino);
 	e->generation = 1;
-	attr_to_stat(s, a, &e->attr);
-	e->attr_timeout = e->entry_timeout = session_ttl(s);
+	attr_to_stat(r->s, a, &e->attr);
+	e->entry_timeout = session_ttl(r->s);
+	e->attr_timeout = attr_ttl(r, a);
 }
 
 /* --- common senders --- */
@@ -353,7 +428,7 @@ int send_entry(struct req *r)
 {
 	struct fuse_entry_param e;
 
-	attr_to_entry(r->s, &r->attr, &e);
+	attr_to_entry(r, &r->attr, &e);
 	return fuse_reply_entry(r->q, &e);
 }
 
@@ -362,7 +437,7 @@ int send_attr(struct req *r)
 	struct stat st;
 
 	attr_to_stat(r->s, &r->attr, &st);
-	return fuse_reply_attr(r->q, &st, session_ttl(r->s));
+	return fuse_reply_attr(r->q, &st, attr_ttl(r, &r->attr));
 }
 
 int send_ok(struct req *r)

@@ -6,6 +6,7 @@
  *   -errno     answer that
  *   FS_NEED    leave the thread, load r->need, run again        (r->need)
  *   FS_ROOM    leave the thread, wait for room, run again
+ *   FS_MEMBER  find out whether the caller is in the group r->need.ino, run again
  *   REQ_PARK   leave the thread, run again in a worker: it would block
  * Before the first run() what adds to staging or to the log passes the gate (daemon/gate.h), or waits there without a thread.
  * While it waits, the kernel may tell that the caller is being killed: then it is answered EINTR and dropped, so that a
@@ -26,12 +27,14 @@
 #include "daemon/stats.h"
 #include "daemon/worker.h"
 
-enum { REQ_PARK = 3, REQ_GATE };
+enum { REQ_PARK = FS_ANSWERS, REQ_GATE };
+enum { FH_DIRECT = 1 }; /* file handle of a descriptor that writes past the page cache; of all others 0 */
 
 struct req;
 struct virt;
 struct trash;
 struct accesslog;
+struct asked;
 struct transport;
 
 struct session {
@@ -46,13 +49,15 @@ struct session {
 	/* Who waits for the network; for room in the journal; writers, whose pwrite may sleep; for inode numbers. Each kind may
 	 * fill its own queue only. */
 	struct worker_pool *net, *room, *data, *ids;
-	unsigned appending_max; /* transport threads that may be in a pwrite at a time: never all of them */
-	atomic_uint appending;
+	atomic_uint appending; /* transport threads in a pwrite: never all of them */
 	struct virt *virt;
 	struct trash *trash;
 	struct accesslog *alog;
+	struct asked *asked;
+	bool direct_creates; /* the kernel can be told to write new files past its page cache (op_name.c) */
 	double ttl; /* kernel cache time of names and attributes, seconds */
 	atomic_bool uncached; /* the lease is lost: ttl 0 */
+	atomic_bool labels; /* SELinux labels are used, or there is one (op_xattr.c) */
 	bool mounted;
 	int gone_fd;
 	pthread_t waiter;
@@ -60,11 +65,12 @@ struct session {
 	/* Replies from callbacks against session_stop. */
 	pthread_mutex_t gate_lock;
 	pthread_cond_t gate_cond;
-	/* Interrupted requests that go on waiting because their caller lives: looked at once a second (req_wait.c). */
+	/* Requests that wait, and whether their callers live: looked at once a second (req_wait.c). */
 	pthread_mutex_t intr_lock;
-	pthread_cond_t intr_cond;
+	pthread_cond_t intr_cond, intr_answered;
 	struct req *intr_list; /* intr_lock, as the next two */
 	bool intr_started, intr_stop;
+	bool intr_idle, intr_added, intr_look; /* intr_lock */
 	pthread_t intr_thread;
 	unsigned replying; /* gate_lock */
 	bool stopped;	   /* gate_lock */
@@ -86,6 +92,7 @@ struct req {
 	/* Called in a worker, before run(), once that has answered REQ_PARK: what may wait long for the network and must not
 	 * keep a caller that is being killed. Leaves its result in r. NULL: nothing. */
 	int (*fetch)(struct req *r);
+	bool fetching, fetched; /* read: fetch is on its way; its result is in the thread's buffer */
 	int route;
 	bool on_heap, in_worker;
 	atomic_int waiting; /* enum req_wait in req_wait.c: who may answer while it waits */
@@ -106,7 +113,8 @@ struct req {
 	const void *data;	  /* data_len bytes */
 	size_t data_len;
 	struct fs_setattr set;
-	bool kill_suid;
+	struct fs_kill kill;
+	bool direct;	  /* write: past the kernel's page cache, which leaves to us what it does otherwise (op_data.c) */
 	bool flag; /* create: exclusive; readdir: plus; fsync: of a directory */
 
 	/* progress and result */
@@ -114,6 +122,7 @@ struct req {
 	bool have_staged;
 	struct fs_need need;
 	struct fs_attr attr;
+	bool born;	   /* attr is of an inode that this request has made */
 	uint64_t seq;	   /* last record of a mutation; 0: nothing to wait for */
 	int hold;	   /* enum watermark to wait for in any mode (fsync), or -1 */
 	struct fs_statfs st;
@@ -135,7 +144,8 @@ bool wait_end(struct req *r);
 int waits_init(struct session *s); /* 0, -errno */
 void waits_stop(struct session *s);
 void waits_fini(struct session *s);
-/* Reply buffer of this thread, at least n bytes: valid until the next call in the thread. NULL: out of memory. */
+/* Where this thread may make a reply of at most n bytes: valid until the next call in the thread, and until the reply. NULL:
+ * out of memory. */
 void *req_buffer(size_t n);
 
 /* Inode numbers as the kernel sees them (root is 1) against ours. */
@@ -153,7 +163,7 @@ static inline struct session *req_session(fuse_req_t q)
 }
 double session_ttl(const struct session *s);
 void attr_to_stat(const struct session *s, const struct fs_attr *a, struct stat *st);
-void attr_to_entry(const struct session *s, const struct fs_attr *a, struct fuse_entry_param *e);
+void attr_to_entry(const struct req *r, const struct fs_attr *a, struct fuse_entry_param *e);
 
 /* Senders that several operations use. */
 int send_entry(struct req *r);
@@ -167,5 +177,6 @@ void ops_name(struct fuse_lowlevel_ops *ops);
 void ops_dir(struct fuse_lowlevel_ops *ops);
 void ops_data(struct fuse_lowlevel_ops *ops, bool flush);
 void ops_xattr(struct fuse_lowlevel_ops *ops);
+void ops_ioctl(struct fuse_lowlevel_ops *ops);
 
 #endif

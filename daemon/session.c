@@ -2,6 +2,7 @@
 #include "daemon/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/accesslog.h"
+#include "daemon/asked.h"
 #include "daemon/mountinfo.h"
 #include "daemon/req.h"
 #include "daemon/transport.h"
@@ -18,6 +20,8 @@
 #include "daemon/virt.h"
 #include "util/log.h"
 
+/* The protocol's minor version from which a write past the page cache drops the pages before and after it: Linux 6.16. */
+enum { CACHE_DROPPED_AFTER_DIRECT = 44 };
 enum { NET_WORKERS = 32, ROOM_WORKERS = 32, DATA_WORKERS = 16, IDS_WORKERS = 1, READAHEAD_KB = 1024 };
 
 /* The lease makes us the only writer: what the kernel knows stays true until we say otherwise. A mount without one lets it
@@ -27,18 +31,28 @@ static const double FOREVER = 1e9, SHARED = 1;
 /* --- handlers without an operation behind them --- */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	const struct session *s = userdata;
+	struct session *s = userdata;
 
-	/* Splicing made reads five times slower. HANDLE_KILLPRIV is replaced by its second version in the transport. */
+	/* Splicing made reads five times slower. HANDLE_KILLPRIV is replaced by its second version in the transport. After an
+	 * asynchronous direct write the kernel does not drop the pages that readers have cached meanwhile. */
 	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-				  FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE |
+				  FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ASYNC_DIO |
 				  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
+	/* File handles (open_by_handle_at, NFS) of what the kernel has forgotten: it asks for "." of the inode. They could name
+	 * what lies beside a subdirectory that alone is mounted. */
+	if (s->cfg.root == JFS_ROOT_INODE)
+		conn->want |= conn->capable & FUSE_CAP_EXPORT_SUPPORT;
 	conn->want |= conn->capable &
-		(FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+		(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
 			FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_NO_OPEN_SUPPORT |
 			FUSE_CAP_NO_OPENDIR_SUPPORT);
+	if (s->cfg.acl) /* a default rule takes the umask's place, so it is ours to apply */
+		conn->want |= conn->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 	if (s->cfg.shared) /* otherwise nobody changes data behind the kernel's back */
 		conn->want |= conn->capable & FUSE_CAP_AUTO_INVAL_DATA;
+	/* Older kernels may leave old pages in the cache beside such writes. It pays without xattrs too: into the cache, a write that
+	 * begins within a page which is there only in part becomes two. */
+	s->direct_creates = conn->proto_minor >= CACHE_DROPPED_AFTER_DIRECT && !s->cfg.data_waits;
 	conn->max_write = TRANSPORT_MAX_WRITE;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
@@ -112,7 +126,9 @@ static int session_mount(struct session *s, struct errmsg *e)
 	ops_name(&ops);
 	ops_dir(&ops);
 	ops_data(&ops, s->cfg.data_waits);
-	ops_xattr(&ops);
+	if (!s->cfg.no_xattr)
+		ops_xattr(&ops);
+	ops_ioctl(&ops);
 	fuse_set_log_func(fuse_log_line);
 	if (options_text(&s->cfg, &opts) || fuse_opt_add_arg(&args, "jfs") || fuse_opt_add_arg(&args, "-o") ||
 		fuse_opt_add_arg(&args, buf_cstr(&opts))) {
@@ -137,6 +153,19 @@ out:
 	return r;
 }
 
+/* Opens a file, so that the kernel learns that there are no handles. Until somebody does, it sends a RELEASE for each file that
+ * is made and closed. By way of a copy of the mount, so that nobody finds ours busy; best effort (needs root). */
+static void teach_no_handles(const char *mountpoint)
+{
+	int copy = open_tree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int fd = copy < 0 ? -1 : openat(copy, ".control", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	if (copy >= 0)
+		close(copy);
+}
+
 static void *waiter_main(void *arg)
 {
 	struct session *s = arg;
@@ -154,11 +183,14 @@ static void source_session(void *ctx, struct stats_text *t)
 	struct session *s = ctx;
 	struct fs_statfs st;
 
+	stats_int(t, "transport_io_uring", NULL, strcmp(transport_name(s->transport), "io_uring") == 0);
+	stats_int(t, "transport_polls", NULL, transport_polls(s->transport));
+	stats_int(t, "transport_threads", NULL, transport_threads(s->transport));
 	stats_int(t, "workers_busy", "net", worker_backlog(s->net));
 	stats_int(t, "workers_busy", "room", worker_backlog(s->room));
 	stats_int(t, "workers_busy", "data", worker_backlog(s->data));
 	stats_int(t, "workers_busy", "ids", worker_backlog(s->ids));
-	if (fs_statfs(s->fs, &st) == 0) {
+	if (fs_statfs(s->fs, 0, &st) == 0) {
 		stats_int(t, "total_space", NULL, (int64_t)st.total);
 		stats_int(t, "total_inodes", NULL, (int64_t)st.inodes_total);
 	}
@@ -167,7 +199,8 @@ static void source_session(void *ctx, struct stats_text *t)
 int session_open(const struct session_config *cfg, struct fs *fs, const struct loader *loader,
 	const struct block_reader *reader, struct stats *stats, struct session **out, struct errmsg *e)
 {
-	struct transport_config tc = { .no_open = true, .killpriv_v2 = true };
+	struct transport_config tc = { .kind = cfg->transport, .threads = cfg->threads, .ring_payload = cfg->ring_payload,
+		.no_open = true, .killpriv_v2 = true, .poll = cfg->poll };
 	struct session *s = calloc(1, sizeof(*s));
 	int r;
 
@@ -182,6 +215,7 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->reader = reader;
 	s->stats = stats;
 	s->ttl = cfg->shared ? SHARED : FOREVER;
+	atomic_store(&s->labels, access("/sys/fs/selinux/enforce", F_OK) == 0);
 	pthread_mutex_init(&s->gate_lock, NULL);
 	pthread_cond_init(&s->gate_cond, NULL);
 	s->gone_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -189,13 +223,12 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->room = worker_pool_new(ROOM_WORKERS, "jfs-room");
 	s->data = worker_pool_new(DATA_WORKERS, "jfs-data");
 	s->ids = worker_pool_new(IDS_WORKERS, "jfs-ids");
-	tc.threads = transport_threads(cfg->threads);
-	s->appending_max = tc.threads > 1 ? tc.threads - 1 : 1;
 	s->alog = accesslog_new();
+	s->asked = asked_new();
 	s->virt = virt_new(s);
 	s->trash = trash_new();
 	r = waits_init(s);
-	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->data || !s->ids || !s->alog || !s->virt || !s->trash)
+	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->data || !s->ids || !s->alog || !s->asked || !s->virt || !s->trash)
 		r = errmsg_set(e, -ENOMEM, "cannot set up the session: out of memory or descriptors");
 	else
 		r = session_mount(s, e);
@@ -215,8 +248,14 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 		return r;
 	}
 	mountinfo_readahead(s->cfg.mountpoint, READAHEAD_KB);
+	teach_no_handles(s->cfg.mountpoint);
 	*out = s;
 	return 0;
+}
+
+const char *session_transport(const struct session *s)
+{
+	return transport_name(s->transport);
 }
 
 void session_wait(struct session *s)
@@ -286,6 +325,7 @@ void session_free(struct session *s)
 	virt_free(s->virt);
 	trash_free(s->trash);
 	accesslog_free(s->alog);
+	asked_free(s->asked);
 	if (s->gone_fd >= 0)
 		close(s->gone_fd);
 	waits_fini(s);

@@ -13,6 +13,7 @@
 #include "daemon/loader.h"
 #include "daemon/reader.h"
 #include "daemon/stats.h"
+#include "daemon/transport.h"
 #include "util/buf.h"
 #include "util/errmsg.h"
 
@@ -24,11 +25,16 @@ struct session_config {
 	const char *fsname;	 /* JuiceFS:NAME */
 	const char *fuse_options; /* more options for the kernel's mount ("nosuid,dev"), or NULL */
 	bool read_only, allow_other, no_atime;
+	bool no_xattr;	  /* the first request about one teaches the kernel that there are none; not with acl */
 	bool shared;	  /* somebody else writes: the kernel asks again after a second */
+	bool acl;	  /* the volume has POSIX ACLs: the kernel checks them */
 	bool strict;	  /* mutations are answered when durable */
 	bool meta_waits;  /* safe_batch=0: mutations are answered when Redis has them */
 	bool data_waits;  /* without --writeback: close and fsync wait for S3; FLUSH is answered */
-	unsigned threads; /* of the transport; 0: default */
+	enum transport_kind transport;
+	bool poll;
+	unsigned threads;    /* as in struct transport_config, and the next */
+	size_t ring_payload;
 	uint64_t root;	  /* inode shown as the root (--subdir), else 1 */
 	struct gate *gate; /* of what adds to staging and log; NULL: none. Stopped before session_stop */
 	/* JSON text of .config; NULL: none. Secrets must not be in it. */
@@ -41,6 +47,8 @@ struct session_config {
 /* loader and reader may be NULL (local-only). All arguments must outlive the session. 0 or -errno with a text. */
 int session_open(const struct session_config *cfg, struct fs *fs, const struct loader *loader,
 	const struct block_reader *reader, struct stats *stats, struct session **out, struct errmsg *e);
+/* How requests travel: "classic" or "io_uring". */
+const char *session_transport(const struct session *s);
 /* Blocks until the kernel closed the connection. */
 void session_wait(struct session *s);
 /* Readable once the connection is closed: for poll(2). */

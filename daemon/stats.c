@@ -18,7 +18,7 @@ const char *const stats_op_names[SO_N] = {
 	[SO_READDIR] = "readdir", [SO_READ] = "read", [SO_WRITE] = "write", [SO_FLUSH] = "flush", [SO_FSYNC] = "fsync",
 	[SO_FALLOCATE] = "fallocate", [SO_COPY] = "copy_file_range", [SO_LSEEK] = "lseek", [SO_STATFS] = "statfs",
 	[SO_GETXATTR] = "getxattr", [SO_SETXATTR] = "setxattr", [SO_LISTXATTR] = "listxattr",
-	[SO_REMOVEXATTR] = "removexattr", [SO_FORGET] = "forget",
+	[SO_REMOVEXATTR] = "removexattr", [SO_IOCTL] = "ioctl", [SO_FORGET] = "forget",
 };
 
 struct line {

@@ -74,13 +74,30 @@ static int ask(struct req *r, enum fs_need_kind kind, uint64_t ino, uint32_t chu
 	return l && l->fetch ? l->fetch(l->ctx, &need, name, out) : -ENOENT;
 }
 
+/* The kernel keeps a listing for as long as the directory's mtime stays (there is no OPENDIR), and nobody dates the trash's
+ * own directories when something is added. So .trash is always of now, and an hour's directory for as long as it may still be
+ * the one that things go to. */
+static void date_now(struct fs_attr *a)
+{
+	uint64_t ns = clock_wall_ns();
+	int64_t now = (int64_t)(ns / 1000000000);
+
+	if (!jfs_inode_is_trash(a->ino) || (a->ino != JFS_TRASH_INODE && now - a->a.mtime > 2 * 3600))
+		return;
+	a->a.mtime = now;
+	a->a.mtime_nsec = (uint32_t)(ns % 1000000000);
+}
+
 /* A record that is there but makes no sense is EIO, as everywhere. */
 static int attr_of(struct fs_attr *a, uint64_t ino, struct rds_bytes record)
 {
 	*a = (struct fs_attr){ .ino = ino };
 	if (!record.p)
 		return -ENOENT;
-	return jfs_attr_decode(record.p, record.n, &a->a) ? -EIO : 0;
+	if (jfs_attr_decode(record.p, record.n, &a->a))
+		return -EIO;
+	date_now(a);
+	return 0;
 }
 
 static int ask_attr(struct req *r, uint64_t ino, struct fs_attr *a)
@@ -117,7 +134,7 @@ static void start(fuse_req_t q, const struct op *op, int (*fetch)(struct req *r)
 /* --- lookup, getattr --- */
 static void entry_of(const struct req *r, const struct fs_attr *a, struct fuse_entry_param *e)
 {
-	attr_to_entry(r->s, a, e);
+	attr_to_entry(r, a, e);
 	e->ino = a->ino | TRASH_NODE;
 	e->attr_timeout = e->entry_timeout = TTL;
 }
@@ -153,6 +170,7 @@ static int root_run(struct req *r)
 		return -ENOENT;
 	r->attr = (struct fs_attr){ .ino = JFS_TRASH_INODE, .a = { .type = JFS_DIR, .mode = 0555, .nlink = 2, .length = 4096,
 		.atime = t, .mtime = t, .ctime = t, .parent = JFS_ROOT_INODE } };
+	date_now(&r->attr);
 	return 0;
 }
 

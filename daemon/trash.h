@@ -1,12 +1,13 @@
-/* /.trash: what Redis has in its trash, to be looked at (spec/juicefs-format.md 3.20, 6.1; DESIGN 3.3).
+/* /.trash: what Redis has in its trash (spec/juicefs-format.md 3.20, 6.1; DESIGN 3.3).
  *
  * Nothing of it is kept here. A node that the kernel reached through .trash is its inode number with the highest bit set,
  * so that it is never taken for one of the local view, and every request asks Redis anew, in a worker; the kernel may
  * remember an answer for a second. A directory that is being read is the one exception: its snapshot serves the calls that
  * go on from a cookie. What has been deleted here shows up once replay has told Redis.
  *
- * Everything that would change it is answered EPERM: `juicefs restore` puts things back, the volume's TrashDays removes
- * them. There is no .trash with --subdir, nor while TrashDays is 0. While Redis is away a request waits, as any other that
+ * root may remove what lies there (redis/trash.h): that waits for Redis. What is open here without a name is EBUSY. Renaming
+ * out of it is answered EXDEV, so that mv copies, and removes the original only when the copy is durable: nothing is lost if
+ * stock expires the entry meanwhile, mv says so. Every other change is answered EPERM. There is no .trash with --subdir, nor while TrashDays is 0. While Redis is away a request waits, as any other that
  * needs what is not here; but never one for .trash itself. */
 #ifndef JFS_DAEMON_TRASH_H
 #define JFS_DAEMON_TRASH_H
@@ -37,5 +38,10 @@ void trash_read(fuse_req_t q, fuse_ino_t node, size_t size, off_t off);
 void trash_lseek(fuse_req_t q, fuse_ino_t node, off_t off, int whence);
 /* name NULL: list them. */
 void trash_xattr(fuse_req_t q, fuse_ino_t node, const char *name, size_t size);
+
+/* trash_change.c. unlink and rmdir in the trash; answers q. False: not there. */
+bool trash_remove(fuse_req_t q, fuse_ino_t parent, const char *name, bool dir);
+/* What a rename from or to the trash is answered; 0: neither is there. */
+int trash_rename_error(fuse_req_t q, fuse_ino_t parent, fuse_ino_t newparent);
 
 #endif

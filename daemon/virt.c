@@ -468,37 +468,60 @@ static void caller_read(fuse_req_t q, struct tree_caller *who)
 		who->groups[i] = groups[i];
 }
 
-void virt_write(struct session *s, fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size, off_t off)
+/* Appends to the requests. 0 or -errno; with *job set, the request is complete, and the job owns the reference. */
+static int command_add(struct instance *in, const void *buf, size_t size, const off_t *off, struct virt_job **job)
 {
-	struct virt *v = s->virt;
-	struct instance *in = instance_get(v, ino);
-	struct virt_job *job = NULL;
+	struct virt *v = in->v;
 	int err = 0;
 
-	if (!in) {
-		fuse_reply_err(q, ENOENT);
-		return;
-	}
 	pthread_mutex_lock(&v->lock);
 	if (files[in->file].kind != V_CONTROL)
-		err = EACCES;
-	else if ((uint64_t)off != instance_size(in) || in->running || in->text.len - in->parsed + size > CONTROL_MAX)
-		err = EINVAL;
+		err = -EACCES;
+	else if ((off && (uint64_t)*off != instance_size(in)) || in->running || in->text.len - in->parsed + size > CONTROL_MAX)
+		err = -EINVAL;
 	else
 		buf_put(&in->text, buf, size);
 	if (!err)
-		err = -in->text.err;
-	if (!err && command_take(in, &job) < 0)
-		err = ENOMEM;
+		err = in->text.err;
+	if (!err && command_take(in, job) < 0)
+		err = -ENOMEM;
 	pthread_mutex_unlock(&v->lock);
+	return err;
+}
+
+void virt_write(struct session *s, fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size, off_t off)
+{
+	struct instance *in = instance_get(s->virt, ino);
+	struct virt_job *job = NULL;
+	int err = in ? command_add(in, buf, size, &off, &job) : -ENOENT;
+
 	if (job)
 		caller_read(q, &job->who);
 	if (err)
-		fuse_reply_err(q, err);
+		fuse_reply_err(q, -err);
 	else
 		fuse_reply_write(q, size);
 	if (job)
-		worker_submit(s->net, &job->job); /* with our reference */
+		worker_submit(s->net, &job->job);
+	else if (in)
+		instance_put(s->virt, in, 1);
+}
+
+void virt_ioctl(struct session *s, fuse_req_t q, fuse_ino_t ino, unsigned cmd, const void *arg, size_t size)
+{
+	bool known = cmd == (unsigned)VIRT_IOC_COMMAND && size == 8 && !s->cfg.read_only;
+	struct instance *in = known ? instance_get(s->virt, ino) : NULL;
+	struct virt_job *job = NULL;
+	int err = in ? command_add(in, arg, size, NULL, &job) : -ENOTTY;
+
+	if (job)
+		caller_read(q, &job->who);
+	if (err)
+		fuse_reply_err(q, -err);
 	else
-		instance_put(v, in, 1);
+		fuse_reply_ioctl(q, 0, NULL, 0);
+	if (job)
+		worker_submit(s->net, &job->job);
+	else if (in)
+		instance_put(s->virt, in, 1);
 }

@@ -10,6 +10,8 @@
 
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
 
 #include "util/jfsfmt.h"
 
@@ -24,6 +26,10 @@ static inline bool virt_is(fuse_ino_t ino)
 /* A name of ours in the root. Pure. */
 bool virt_is_name(fuse_ino_t parent, const char *name);
 
+/* On a descriptor of .control: the 8 bytes of a request without payload, for who cannot write because the mount is remounted
+ * read-only; the answer is read behind them. ENOTTY where the daemon itself is read-only. */
+#define VIRT_IOC_COMMAND _IOW('j', 1, uint64_t)
+
 struct virt *virt_new(struct session *s);
 /* Wakes and refuses all who wait. */
 void virt_stop(struct virt *v);
@@ -37,5 +43,6 @@ void virt_getattr(struct session *s, fuse_req_t q, fuse_ino_t ino, bool at_end);
 void virt_setattr(struct session *s, fuse_req_t q, fuse_ino_t ino, int valid);
 void virt_read(struct session *s, fuse_req_t q, fuse_ino_t ino, size_t size, off_t off);
 void virt_write(struct session *s, fuse_req_t q, fuse_ino_t ino, const char *buf, size_t size, off_t off);
+void virt_ioctl(struct session *s, fuse_req_t q, fuse_ino_t ino, unsigned cmd, const void *arg, size_t size);
 
 #endif

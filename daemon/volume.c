@@ -16,6 +16,7 @@
 #include "redis/format.h"
 #include "redis/keys.h"
 #include "redis/precheck.h"
+#include "redis/quota.h"
 #include "redis/server.h"
 #include "redis/session.h"
 #include "util/clock.h"
@@ -37,23 +38,16 @@ static int read_setting(struct volume *v, struct errmsg *e)
 	return rc;
 }
 
-/* Quotas are not kept up yet: a volume that has any must not be written. */
+/* Damage is better found before anything is changed. */
 static int check_quotas(struct volume *v, struct errmsg *e)
 {
-	static const char *const keys[] = {RDS_DIR_QUOTA, RDS_USER_QUOTA, RDS_GROUP_QUOTA};
+	struct rds_quota *list;
+	struct rds_position pos;
+	size_t n;
+	int rc = rds_quota_read(v->conn, true, true, &list, &n, &pos, e);
 
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		struct redisReply *r = NULL;
-		int rc = rds_cmd(v->conn, &r, e, "EXISTS %s", keys[i]);
-
-		if (!rc && r->type == REDIS_REPLY_INTEGER && r->integer > 0)
-			rc = errmsg_set(e, -ENOTSUP, "volume %s has quotas (%s), which this release does not keep up: remove them, or use "
-						     "stock juicefs", v->setting.name, keys[i]);
-		rds_reply_free(r);
-		if (rc)
-			return rc;
-	}
-	return 0;
+	free(list);
+	return rc;
 }
 
 static int block_format_of(const struct rds_setting *s, struct block_format *f, struct errmsg *e)
@@ -89,9 +83,9 @@ int volume_connect(const struct volume_config *cfg, struct volume **out, struct 
 	if (!rc)
 		rc = rds_setting_check(&v->setting, e);
 	if (!rc && !cfg->offline)
-		rc = check_quotas(v, e);
-	if (!rc && !cfg->offline)
 		rc = rds_precheck(v->conn, e);
+	if (!rc && !cfg->offline)
+		rc = check_quotas(v, e);
 	if (!rc)
 		rc = block_format_of(&v->setting, &v->format, e);
 	if (!rc) {
@@ -145,7 +139,8 @@ const struct rds_url *volume_url(const struct volume *v)
 static void fs_config_of(const struct volume *v, const struct rds_setting *s, struct fs_config *out)
 {
 	*out = (struct fs_config){
-		.trash = s->trash_days > 0, .capacity = s->capacity, .inodes = s->inodes, .read_only = v->cfg.read_only,
+		.trash = s->trash_days > 0, .acl = v->setting.enable_acl, .capacity = s->capacity, .inodes = s->inodes, .read_only = v->cfg.read_only,
+		.dir_quotas = s->dir_stats, .owner_quotas = s->user_group_quota, .admit_all = v->cfg.admit_all,
 		.strict_atime = v->cfg.strict_atime};
 }
 
@@ -249,7 +244,7 @@ static int start_keeper(struct volume *v, struct errmsg *e)
 		.heartbeat_ns = v->cfg.heartbeat_ns, .inodes = v->inodes, .slices = v->slices, .slice_batch = SLICE_BATCH,
 		.uuid = v->setting.uuid, .sid = v->sid, .session_json = v->session_json, .backlog = keeper_backlog,
 		.on_fenced = keeper_fenced, .on_gone = keeper_gone, .on_position = volume_replay_position,
-		.on_setting = keeper_setting, .resume = v->offline ? volume_resume : NULL,
+		.on_setting = keeper_setting, .quotas = v->cfg.read_only ? NULL : volume_quota_beat, .resume = v->offline ? volume_resume : NULL,
 		.look = volume_only_looks(v) ? volume_view_look : NULL, .ctx = v};
 
 	if (kc.look && kc.heartbeat_ns > LOOK_NS)
@@ -271,7 +266,9 @@ int volume_start(struct volume *v, struct fs *fs, struct errmsg *e)
 	if (!rc && v->offline && !v->cfg.read_only)
 		rc = volume_replay_start(v, e); /* there before the keeper may want to let it begin */
 	if (!rc)
-		rc = redis_loader_new(&v->url, fs, feed_inodes, v, &v->loader);
+		rc = redis_loader_new(&v->url, fs, feed_inodes, volume_acl, v, &v->loader);
+	if (!rc && !v->offline && !v->cfg.read_only)
+		rc = volume_quota_sync(v, v->conn, true, e);
 	if (!rc)
 		rc = start_keeper(v, e);
 	if (!rc && !v->offline && !v->cfg.read_only)
@@ -282,6 +279,8 @@ int volume_start(struct volume *v, struct fs *fs, struct errmsg *e)
 void volume_loader(struct volume *v, struct loader *out)
 {
 	redis_loader_iface(v->loader, out);
+	out->trash_remove = volume_trash_remove;
+	out->owner = v;
 }
 
 int volume_prime(struct volume *v, struct errmsg *e)
@@ -346,6 +345,7 @@ void volume_stop(struct volume *v)
 {
 	volume_cancel(v);
 	keeper_stop(v->keeper); /* first: it may be the one that starts replay */
+	volume_quota_stop(v);
 	volume_replay_stop(v);
 	uploader_free(v->uploader); /* its last callbacks still find the replayer */
 	v->uploader = NULL;

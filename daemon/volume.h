@@ -30,9 +30,11 @@ struct volume_config {
 	const char *mountpoint;
 	bool takeover, offline, read_only, strict_atime;
 	bool writeback, eager;
+	bool admit_all; /* struct fs_config */
 	bool keep_objects;		/* --max-deletes=0: delete nothing from the object store */
 	const char *storage, *bucket, *storage_class; /* another way to the same objects; NULL: the setting's */
 	uint64_t upload_delay_ns, heartbeat_ns, retention_ns;
+	uint64_t pack_below;		/* bytes; files of up to so many share objects, 0: none */
 	uint64_t buffer_bytes, cache_bytes;
 	double free_ratio;
 	unsigned max_uploads, max_downloads, io_retries, timeout_ms, get_timeout_ms;

@@ -148,9 +148,10 @@ static int start_session(struct volume *v, struct journal *j, uint64_t last_sid,
 		v->session_json = rds_session_json(v->cfg.mountpoint, clock_wall_ns());
 	if (!v->session_json)
 		return errmsg_set(e, -ENOMEM, "out of memory");
-	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), last_sid, &sid, e);
+	rc = rds_session_start(v->conn, v->session_json, clock_wall_sec(), journal_cache_id(j), last_sid, &sid, e);
 	if (rc)
 		return rc;
+	FAULT_POINT("session.start.after");
 	pthread_mutex_lock(&v->lock);
 	v->sid = sid;
 	pthread_mutex_unlock(&v->lock);
@@ -375,7 +376,10 @@ int volume_attach(struct volume *v, struct journal *j, const char *cache_dir, st
 		return errmsg_set(e, rc, "the journal in %s is damaged: run jfs-recover check", v->cache_dir);
 	if (v->cfg.offline)
 		return attach_offline(v, j, last_epoch, last_sid, own_history, e);
-	rc = take_lease(v, j, last_epoch, own_history, e);
+	if (own_history)
+		rc = volume_check_place(v, j, e);
+	if (!rc)
+		rc = take_lease(v, j, last_epoch, own_history, e);
 	if (rc)
 		return rc;
 	v->attached = true;

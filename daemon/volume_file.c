@@ -12,6 +12,21 @@
 
 #define FILE_NAME "volume.json"
 
+/* A full disk must not keep a mount from recovering for the sake of what stands there already. */
+static bool stands_already(int dirfd, const char *text, size_t n)
+{
+	int fd = openat(dirfd, FILE_NAME, O_RDONLY | O_CLOEXEC);
+	char *have = fd < 0 ? NULL : malloc(n + 1);
+	bool same = have && read(fd, have, n + 1) == (ssize_t)n && memcmp(have, text, n) == 0;
+
+	if (have)
+		explicit_bzero(have, n + 1);
+	free(have);
+	if (fd >= 0)
+		close(fd);
+	return same;
+}
+
 int volume_file_write(struct volume *v, struct errmsg *e)
 {
 	char *text = NULL, url[512];
@@ -29,7 +44,7 @@ int volume_file_write(struct volume *v, struct errmsg *e)
 	if (fd < 0) {
 		rc = -errno;
 	} else {
-		rc = file_replace(fd, FILE_NAME, text, n);
+		rc = stands_already(fd, text, n) ? 0 : file_replace(fd, FILE_NAME, text, n);
 		close(fd);
 	}
 	explicit_bzero(text, n);

@@ -15,7 +15,7 @@ struct replayer;
 
 /* The last look at what only this journal has: operations above APPLIED; written bytes above UPLOADED, as blocks to be. */
 struct staged_look {
-	uint64_t applied, uploaded, committed, ops, blocks, bytes, at_ms, took_ms;
+	uint64_t applied, uploaded, committed, ops, blocks, bytes, at_ms;
 };
 
 struct volume {
@@ -52,6 +52,10 @@ struct volume {
 	pthread_cond_t changed;	 /* one of these, or a drain's mark */
 	bool fenced, cancelled, replay_stopped; /* under lock */
 	struct staged_look look; /* under lock */
+	/* volume_quota.c; `counter` is the keeper's thread's, counting under lock */
+	enum { COUNTING_NOT, COUNTING_ON, COUNTING_DONE } counting;
+	pthread_t counter;
+	long long quota_log;
 };
 
 /* usedSpace and totalInodes of the view: Redis's plus what it does not have yet. */
@@ -74,8 +78,22 @@ int volume_file_write(struct volume *v, struct errmsg *e);
 /* Offline: finds the one below cache_root whose address is the URL's, and takes the setting from it. */
 int volume_file_find(struct volume *v, struct errmsg *e);
 
+/* volume_trash.c: false while an offline mount has not got it back */
+bool volume_lease_is_ours(struct volume *v, uint64_t *epoch);
+/* volume_acl.c: the loader's, for NEED_ACL and NEED_ACL_NUMBER */
+int volume_acl(void *ctx, const struct fs_need *need);
+/* volume_quota.c: takes over what Redis has. `starting`: nobody uses the mount yet. */
+int volume_quota_sync(struct volume *v, struct rds_conn *conn, bool starting, struct errmsg *e);
+int volume_quota_beat(void *ctx, struct rds_conn *conn, struct errmsg *e); /* the keeper's */
+void volume_quota_stop(struct volume *v); /* after the keeper's end and volume_cancel */
+/* struct loader's; owner is the volume */
+int volume_trash_remove(void *owner, uint64_t parent, const char *name, uint64_t ino, bool dir);
+
 /* volume_replay.c: everything that knows the replayer */
 int volume_read_position(struct volume *v, struct journal *j, bool *own_history);
+/* Before the lease is taken, for a journal with a history of its own: -EKEYREVOKED when Redis is at a place from which this
+ * journal cannot replay. Replay would stop there, and what is written meanwhile would wait for ever (P8). */
+int volume_check_place(struct volume *v, struct journal *j, struct errmsg *e);
 int volume_set_position(struct volume *v, struct journal *j, const struct rds_position *pos);
 int volume_sum_deltas(struct journal *j, uint64_t from, int64_t *space, int64_t *inodes);
 /* A figure for people: may be a second old. Blocks for a flush. */

@@ -8,6 +8,7 @@
 #include "daemon/keeper.h"
 #include "daemon/volume_int.h"
 #include "redis/replayer.h"
+#include "redis/windows.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -15,17 +16,48 @@
 
 int volume_read_position(struct volume *v, struct journal *j, bool *own_history)
 {
-	const void *val;
-	struct jkey k;
-	size_t len;
+	struct rds_position left;
+	int rc = windows_left(j, &left);
 
 	(void)v;
-	key_meta(&k, META_APPLIED);
-	journal_lock(j);
-	int rc = view_get(j, &k, &val, &len);
-	journal_unlock(j);
 	*own_history = rc == 0;
 	return rc == -ENOENT ? 0 : rc;
+}
+
+static int refuse_place(struct volume *v, enum windows_place place, uint64_t seq, struct errmsg *e)
+{
+	static const char todo[] = "run jfs-recover check, then jfs-recover rebase, which brings back what this journal knows; to go on with "
+				   "what Redis has, mount with an empty cache directory";
+
+	if (place == PLACE_TRIMMED)
+		return errmsg_set(e, -EKEYREVOKED, "Redis fell back to %" PRIu64 ", further than the journal in %s keeps its log (was it "
+						   "restored from a backup?): %s", seq, v->cache_dir, todo);
+	return errmsg_set(e, -EKEYREVOKED, "Redis is at %" PRIu64 ", which is no place in the history of the journal in %s (was it restored "
+					   "from a backup, or did another copy of the journal replay?): %s", seq, v->cache_dir, todo);
+}
+
+int volume_check_place(struct volume *v, struct journal *j, struct errmsg *e)
+{
+	struct lease_state st;
+	struct rds_position left;
+	enum windows_place place = PLACE_SAME;
+	struct lease_id id;
+	bool released;
+	int rc = lease_read(v->conn, &st, &released, e);
+
+	lease_id_fill(&id, journal_cache_id(j), v->cache_dir);
+	bool held = !released && !v->cfg.takeover && (strcmp(st.host, id.host) != 0 || strcmp(st.dir, id.dir) != 0);
+
+	if (rc == -ENOENT || (!rc && (held || strcmp(st.journal, journal_cache_id(j)) != 0)))
+		return 0; /* lease_acquire's refusals */
+	if (rc)
+		return rc;
+	rc = windows_left(j, &left);
+	if (!rc)
+		rc = windows_place(j, &st.pos, &left, journal_mark(j, WM_TRIM), &place);
+	if (rc)
+		return errmsg_set(e, rc, "the journal in %s is damaged: run jfs-recover check", v->cache_dir);
+	return place == PLACE_TRIMMED || place == PLACE_UNKNOWN ? refuse_place(v, place, st.pos.seq, e) : 0;
 }
 
 int volume_set_position(struct volume *v, struct journal *j, const struct rds_position *pos)
@@ -96,6 +128,8 @@ uint64_t volume_backlog_exact(struct volume *v, uint64_t applied)
 
 /* --- what is only here --- */
 
+enum { LOOK_RECORDS = 20000 }; /* some 10 ms */
+
 struct only_here {
 	uint64_t uploaded, ops, blocks, bytes;
 	uint32_t block_size;
@@ -132,13 +166,13 @@ void volume_only_here(struct volume *v, struct staged_look *out)
 	struct staged_look look = v->look;
 	pthread_mutex_unlock(&v->lock);
 	bool moved = look.uploaded != u.uploaded || look.applied != applied || look.committed != committed;
-	/* The log may be long: what takes time is looked up at most once a second. */
-	if (moved && (look.took_ms < 20 || start - look.at_ms >= 1000)) {
+	/* A long backlog takes time: it is looked through at most once a second. */
+	if (moved && (committed < applied + LOOK_RECORDS || start - look.at_ms >= 1000)) {
 		/* What is not durable yet is asked to be: a reader of the figure wants to know of what it has just written. */
 		if (journal_wait(v->journal, WM_DURABLE, committed) == 0 &&
 			journal_log_scan(v->journal, applied, journal_mark(v->journal, WM_DURABLE), add_only_here, &u) == 0) {
 			look = (struct staged_look){.uploaded = u.uploaded, .applied = applied, .committed = committed, .ops = u.ops,
-				.blocks = u.blocks, .bytes = u.bytes, .at_ms = clock_mono_ms(), .took_ms = clock_mono_ms() - start};
+				.blocks = u.blocks, .bytes = u.bytes, .at_ms = clock_mono_ms()};
 			pthread_mutex_lock(&v->lock);
 			v->look = look;
 			pthread_mutex_unlock(&v->lock);
@@ -282,7 +316,8 @@ void volume_replay_pressure(struct volume *v, bool upload_now, uint64_t retentio
 int volume_replay_start(struct volume *v, struct errmsg *e)
 {
 	const struct replayer_config rc_cfg = {.journal = v->journal, .url = &v->url, .epoch = v->lease.pos.epoch, .sid = v->sid,
-		.upload_delay_ms = upload_delay_ms(v), .eager = v->cfg.eager,
+		.upload_delay_ms = upload_delay_ms(v), .eager = v->cfg.eager, .pack_size = v->format.block_size,
+		.pack_below = v->cfg.pack_below < v->format.block_size ? (uint32_t)v->cfg.pack_below : v->format.block_size,
 		.retention_ms = v->cfg.retention_ns / 1000000,
 		.ops = {.upload = ops_upload, .delete_slice = v->cfg.keep_objects ? NULL : ops_delete, .next_slice = ops_next_slice, .on_fenced = ops_fenced, .on_conflict = ops_conflict,
 			.on_applied = ops_applied, .on_stopped = ops_stopped},

@@ -10,7 +10,8 @@
  * (half the bytes are written, the answer is EIO). A sync that fails was not carried out.
  *
  * JFS_SEAM_DIR, if set: only calls on files below this directory count. Without it every call counts, those on sockets and on
- * FUSE's device too. JFS_SEAM_MET, if set, names a file that is made when an order is carried out. */
+ * FUSE's device too. JFS_SEAM_MET, if set, names a file that is made when an order is carried out, with a
+ * line about the first such call: kind, number, file (with JFS_SEAM_DIR), offset (-1: none is given), length of a write. */
 #undef _FILE_OFFSET_BITS /* both names of each call are defined here: no redirection */
 #include <dlfcn.h>
 #include <errno.h>
@@ -47,6 +48,7 @@ static int n_orders;
 static char below[PATH_MAX], met[PATH_MAX];
 static size_t below_len;
 static _Atomic long calls[KINDS];
+static _Thread_local char about[PATH_MAX]; /* the file that this thread's call is about */
 
 #define REAL(type, name, ...)                                                                                         \
 	static type (*real_##name)(__VA_ARGS__);                                                                      \
@@ -104,22 +106,24 @@ __attribute__((constructor)) static void seam_init(void)
 
 static bool path_counts(const char *path)
 {
+	if (path != about && below_len)
+		snprintf(about, sizeof(about), "%s", path);
 	return below_len == 0 || (strncmp(path, below, below_len) == 0 && (path[below_len] == '/' || !path[below_len]));
 }
 
 static bool fd_counts(int fd)
 {
-	char link[40], path[PATH_MAX];
+	char link[40];
 	ssize_t n;
 
 	if (below_len == 0)
 		return true;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
+	n = readlink(link, about, sizeof(about) - 1);
 	if (n < 0)
 		return false;
-	path[n] = '\0';
-	return path_counts(path);
+	about[n] = '\0';
+	return path_counts(about);
 }
 
 static bool at_counts(int dirfd, const char *path)
@@ -127,13 +131,19 @@ static bool at_counts(int dirfd, const char *path)
 	return path[0] == '/' || dirfd == AT_FDCWD ? path_counts(path) : fd_counts(dirfd);
 }
 
-/* Not through the C library: this call must not be counted. */
-static void tell(void)
+/* Not through the C library: these calls must not be counted. */
+static void tell(enum kind kind, long n, long long off, size_t len)
 {
-	long fd = met[0] ? syscall(SYS_openat, AT_FDCWD, met, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+	static _Atomic bool told;
+	long fd = met[0] && !told ? syscall(SYS_openat, AT_FDCWD, met, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+	char line[PATH_MAX + 100];
 
-	if (fd >= 0)
-		syscall(SYS_close, fd);
+	if (fd < 0)
+		return;
+	told = true;
+	n = snprintf(line, sizeof(line), "%s %ld %s %lld %zu\n", kind_name[kind], n, about[0] ? about : "-", off, len);
+	(void)!syscall(SYS_write, fd, line, (size_t)n);
+	syscall(SYS_close, fd);
 }
 
 static void die_here(void)
@@ -144,7 +154,7 @@ static void die_here(void)
 }
 
 /* What this call is ordered to do: 0, an action or a negative errno. Kills itself when that is the order. */
-static int enter(enum kind kind, bool counts)
+static int order_for(enum kind kind, bool counts, long long off, size_t len)
 {
 	int action = 0;
 	long n[2];
@@ -159,12 +169,22 @@ static int enter(enum kind kind, bool counts)
 
 		if ((o->kind != kind && o->kind != K_ANY) || !(k == o->at || (o->forever && k > o->at)))
 			continue;
-		tell();
+		tell(kind, n[0], off, len);
 		if (o->action == A_KILL)
 			die_here();
 		action = o->action;
 	}
 	return action;
+}
+
+static int enter(enum kind kind, bool counts)
+{
+	return order_for(kind, counts, -1, 0);
+}
+
+static int enter_write(bool counts, long long off, size_t len)
+{
+	return order_for(K_WRITE, counts, off, len);
 }
 
 static long leave(int action, long rc)
@@ -182,10 +202,19 @@ static long refused(int action)
 
 /* --- writing --- */
 
+static size_t length(const struct iovec *v, int count)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < count; i++)
+		n += v[i].iov_len;
+	return n;
+}
+
 ssize_t write(int fd, const void *p, size_t n)
 {
 	REAL(ssize_t, write, int, const void *, size_t);
-	int a = enter(K_WRITE, n_orders && fd_counts(fd));
+	int a = enter_write(n_orders && fd_counts(fd), -1, n);
 
 	if (a < 0)
 		return refused(a);
@@ -199,7 +228,7 @@ ssize_t write(int fd, const void *p, size_t n)
 ssize_t pwrite(int fd, const void *p, size_t n, off_t off)
 {
 	REAL(ssize_t, pwrite, int, const void *, size_t, off_t);
-	int a = enter(K_WRITE, n_orders && fd_counts(fd));
+	int a = enter_write(n_orders && fd_counts(fd), off, n);
 
 	if (a < 0)
 		return refused(a);
@@ -221,7 +250,7 @@ static int half(int count)
 ssize_t writev(int fd, const struct iovec *v, int count)
 {
 	REAL(ssize_t, writev, int, const struct iovec *, int);
-	int a = enter(K_WRITE, n_orders && fd_counts(fd));
+	int a = enter_write(n_orders && fd_counts(fd), -1, length(v, count));
 
 	if (a < 0)
 		return refused(a);
@@ -235,7 +264,7 @@ ssize_t writev(int fd, const struct iovec *v, int count)
 ssize_t pwritev(int fd, const struct iovec *v, int count, off_t off)
 {
 	REAL(ssize_t, pwritev, int, const struct iovec *, int, off_t);
-	int a = enter(K_WRITE, n_orders && fd_counts(fd));
+	int a = enter_write(n_orders && fd_counts(fd), off, length(v, count));
 
 	if (a < 0)
 		return refused(a);

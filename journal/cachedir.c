@@ -59,19 +59,33 @@ int mkdir_all(const char *path)
 	return err;
 }
 
+/* A short write is what comes before ENOSPC; the next one says so, or writes the rest. */
+static int write_whole(int fd, const char *p, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
 int file_replace(int dirfd, const char *name, const void *data, size_t len)
 {
 	char tmp[300];
-	int err = 0, fd;
+	int err, fd;
 
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
 	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	ssize_t n = write(fd, data, len);
-	if (n != (ssize_t)len)
-		err = n < 0 ? -errno : -ENOSPC;
-	else if (fsync(fd))
+	err = write_whole(fd, data, len);
+	if (!err && fsync(fd))
 		err = -errno;
 	close(fd);
 	if (!err && renameat(dirfd, tmp, dirfd, name))
@@ -453,9 +467,15 @@ void cachedir_hot_remove(struct cachedir *c)
 
 /* --- the reserve --- */
 
-void cachedir_reserve_make(struct cachedir *c, size_t size)
+uint64_t cachedir_room(const struct cachedir *c)
 {
 	struct statfs s;
+
+	return fstatfs(c->fd, &s) ? 0 : (uint64_t)s.f_bavail * (uint64_t)s.f_bsize;
+}
+
+void cachedir_reserve_make(struct cachedir *c, size_t size)
+{
 	struct stat sb;
 	int fd;
 
@@ -465,7 +485,7 @@ void cachedir_reserve_make(struct cachedir *c, size_t size)
 			  (uint64_t)sb.st_blocks * 512 < size;
 	if (!c->reserve_gone)
 		return;
-	if (fstatfs(c->fd, &s) || (uint64_t)s.f_bavail * (uint64_t)s.f_bsize < 2 * (uint64_t)size)
+	if (cachedir_room(c) < 2 * (uint64_t)size)
 		return;
 	fd = openat(c->fd, "reserve", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)

@@ -45,6 +45,8 @@ int cachedir_hot_find(struct cachedir *c, const char *root, struct errmsg *e);
 /* Takes the lock of a directory that was opened read-only, so that no daemon starts meanwhile. -EBUSY names its holder. */
 int cachedir_hold(struct cachedir *c, struct errmsg *e);
 
+/* Bytes that an ordinary user could still write to the disk; 0: unknown, too. */
+uint64_t cachedir_room(const struct cachedir *c);
 /* The reserve: taken over if it is there, else made when there is room for several times its size; given up at once. */
 void cachedir_reserve_make(struct cachedir *c, size_t size);
 bool cachedir_reserve_give(struct cachedir *c); /* false: nothing to give */

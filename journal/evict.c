@@ -171,7 +171,7 @@ static int sweep_key(void *arg, const uint8_t *key, size_t klen, const uint8_t *
 
 int journal_drop_clean(struct journal *j, uint64_t applied, uint64_t *dropped)
 {
-	static const uint8_t tables[] = {T_INODE, T_CHUNK, T_DENTRY, T_XATTR, T_SYMLINK, T_EXTENT, T_CUT, T_PUBLISHED};
+	static const uint8_t tables[] = {T_INODE, T_CHUNK, T_DENTRY, T_XATTR, T_SYMLINK, T_EXTENT, T_CUT, T_PUBLISHED, T_PARENT};
 	static const uint8_t pending[] = {T_ORPHAN, T_REAP};
 	struct sweep s = {.j = j};
 	int rc;

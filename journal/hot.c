@@ -229,19 +229,21 @@ int hot_put(struct hot *h, uint64_t g, uint64_t seq, const void *rec, size_t len
 	return err;
 }
 
-int hot_scan(struct hot *h, uint64_t upto, int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len), void *arg)
+int hot_scan(struct hot *h, uint64_t from, uint64_t upto, int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len), void *arg)
 {
 	struct MDB_cursor *c = NULL;
 	struct MDB_txn *txn;
 	struct kv_pair p;
+	uint8_t key[8];
 	int err = kv_begin(h->kv, false, &txn);
 
 	if (err)
 		return err;
 	err = kv_cursor_open(h->kv, txn, 0, &c);
+	put_be64(key, from);
 	if (!err)
-		err = kv_cursor_first(c, &p); /* the header */
-	while (!err && !(err = kv_cursor_next(c, &p))) {
+		err = kv_cursor_seek(c, key, sizeof(key), &p);
+	for (; !err; err = err ? err : kv_cursor_next(c, &p)) {
 		if (p.klen != 8)
 			err = -EUCLEAN;
 		else if (get_be64(p.key) > upto)

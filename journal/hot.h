@@ -34,8 +34,8 @@ void hot_close(struct hot *h);
 int hot_put(struct hot *h, uint64_t g, uint64_t seq, const void *rec, size_t len);
 bool hot_fits(const struct hot *h, size_t len);
 uint64_t hot_used(const struct hot *h); /* bytes up to the last used page */
-/* Calls fn for every record up to `upto` in order; stops at its first non-zero answer, which is returned. */
-int hot_scan(struct hot *h, uint64_t upto, int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len), void *arg);
+/* Calls fn for every record from `from` (at least 1) up to `upto` in order; stops at its first non-zero answer, which is returned. */
+int hot_scan(struct hot *h, uint64_t from, uint64_t upto, int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len), void *arg);
 /* Empties it: LMDB's first state is put back, the pages stay allocated. 0 or -errno (terminal). */
 int hot_reset(struct hot *h);
 /* Closes it and deletes its file and directory: after a clean close it need not hold memory. */

@@ -15,6 +15,7 @@ struct taking {
 	struct inspect *rep;
 	struct generation *gen;
 	uint64_t next; /* the sequence number that must come */
+	unsigned newer; /* the version of a record that is too new */
 };
 
 static void note_bad(struct inspect *rep, const char *text)
@@ -37,13 +38,15 @@ static int take(void *arg, uint64_t seq, const void *rec, size_t len)
 		return 0;
 	}
 	if (seq != t->next) {
-		snprintf(why, sizeof(why), "the hot log goes on at %" PRIu64 ", the journal ends before %" PRIu64, seq, t->next);
+		snprintf(why, sizeof(why), "the log goes on at %" PRIu64 ", the journal ends before %" PRIu64, seq, t->next);
 		note_bad(t->rep, why);
 		return 0;
 	}
 	err = rec_open(rec, len, &h, &it);
 	if (!err)
 		err = rec_apply(rec, len, t->gen->ov, &sum);
+	if (err == -ENOTSUP)
+		t->newer = rec_version(rec, len);
 	if (err == -ENOMEM || err == -ENOTSUP)
 		return err; /* says nothing about the record: see journal_recover.c */
 	if (err) {
@@ -101,14 +104,15 @@ static int lay_over(struct journal *j, struct inspect *rep, struct errmsg *e)
 		if (g->hot.empty || g->hot.g <= j->state.flushed_g)
 			continue;
 		t.gen = g;
-		err = hot_scan(&g->hot, UINT64_MAX, take, &t);
+		err = hot_scan(&g->hot, 1, UINT64_MAX, take, &t);
 		if (err == -EUCLEAN || err == -EIO) {
 			note_bad(rep, "a hot log is damaged");
 			err = 0;
 		}
+		if (err == -ENOTSUP)
+			return journal_is_newer(e, j->dir.path, "hot log", t.newer, REC_VERSION);
 		if (err)
-			return errmsg_set(e, err, "%s: %s", j->dir.hot,
-				err == -ENOTSUP ? "the hot log was written by a newer version" : strerror(-err));
+			return errmsg_set(e, err, "%s: %s", j->dir.hot, strerror(-err));
 		if (g->ops == 0)
 			continue;
 		j->frozen = j->cur;
@@ -116,6 +120,41 @@ static int lay_over(struct journal *j, struct inspect *rep, struct errmsg *e)
 	}
 	atomic_store(&j->mark[WM_COMMITTED], t.next - 1);
 	return err;
+}
+
+/* What only the sync log has: after a power cut, all of it. */
+static int lay_frames(struct journal *j, struct inspect *rep, struct errmsg *e)
+{
+	struct generation *g = j->cur ? j->cur : &j->gen[0], was = *g;
+	struct taking t = {.j = j, .rep = rep, .gen = g, .next = journal_mark(j, WM_COMMITTED) + 1};
+	char dir[4096];
+	int err;
+
+	snprintf(dir, sizeof(dir), "%s/base", j->dir.path);
+	err = synclog_load(dir, j->dir.id, j->state.life, j->state.durable, &j->kept);
+	if (!err && j->kept.n)
+		err = frames_settle(j, &j->kept);
+	if (!err && !g->ov && !(g->ov = overlay_new()))
+		err = -ENOMEM;
+	j->kept_from = t.next;
+	if (!err)
+		err = synclog_scan(&j->kept, t.next, take, &t);
+	if (err == -EUCLEAN) {
+		note_bad(rep, "the sync log is damaged");
+		err = 0;
+	}
+	if (err == -ENOTSUP)
+		return journal_is_newer(e, j->dir.path, t.newer ? "hot log" : "sync log", t.newer, REC_VERSION);
+	if (err)
+		return errmsg_set(e, err, "%s/sync.log: %s", dir, strerror(-err));
+	if (t.next > j->kept_from) {
+		j->cur = g;
+		g->first = was.first; /* those that its hot log has */
+		g->last = was.last;
+		g->ops = was.ops;
+	}
+	atomic_store(&j->mark[WM_COMMITTED], t.next - 1);
+	return 0;
 }
 
 int journal_inspect(const struct journal_config *cfg, struct journal **out, struct inspect *rep, struct errmsg *e)
@@ -143,6 +182,7 @@ int journal_inspect(const struct journal_config *cfg, struct journal **out, stru
 		.flushed_g = j->state.flushed_g, .durable = j->state.durable, .trimmed = j->state.trimmed,
 		.space = j->state.space, .inodes = j->state.inodes};
 	atomic_store(&j->mark[WM_DURABLE], j->state.durable);
+	atomic_store(&j->mark[WM_COMMITTED], j->state.durable);
 	err = cachedir_hot_find(&j->dir, cfg->hot_dir, e);
 	rep->hot_found = err == 0;
 	snprintf(rep->hot, sizeof(rep->hot), "%s", j->dir.hot ? j->dir.hot : "");
@@ -150,6 +190,8 @@ int journal_inspect(const struct journal_config *cfg, struct journal **out, stru
 		err = lay_over(j, rep, e);
 	else if (err == -ENOENT)
 		err = 0;
+	if (!err && !rep->hot_bad && !rep->clean)
+		err = lay_frames(j, rep, e);
 	if (err)
 		goto fail;
 	*out = j;
@@ -159,30 +201,13 @@ fail:
 	return err;
 }
 
-struct passing {
-	int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len);
-	void *arg;
-	uint64_t from;
-};
-
-static int pass(void *arg, uint64_t seq, const void *rec, size_t len)
-{
-	struct passing *p = arg;
-
-	return seq < p->from ? 0 : p->fn(p->arg, seq, rec, len);
-}
-
 int journal_inspect_hot(struct journal *j, int (*fn)(void *arg, uint64_t seq, const void *rec, size_t len), void *arg)
 {
 	struct generation *order[2] = {j->frozen, j->cur};
-	struct passing p = {.fn = fn, .arg = arg};
 	int err = 0;
 
-	for (int i = 0; i < 2 && !err; i++) {
-		if (!order[i])
-			continue;
-		p.from = order[i]->first;
-		err = hot_scan(&order[i]->hot, order[i]->last, pass, &p);
-	}
-	return err;
+	for (int i = 0; i < 2 && !err; i++)
+		if (order[i] && order[i]->ops)
+			err = hot_scan(&order[i]->hot, order[i]->first, order[i]->last, fn, arg);
+	return err ? err : synclog_scan(&j->kept, j->kept_from, fn, arg);
 }

@@ -130,6 +130,7 @@ static int open_files(struct journal *j, const struct journal_config *cfg, struc
 	err = staging_open(path, j->state.next_segment, &j->staging, e);
 	if (err || j->read_only)
 		return err;
+	j->one_flush = base_flushes_staging(j);
 	if (cfg->segment_size)
 		staging_set_segment_size(j->staging, cfg->segment_size);
 	j->space = j->state.space;
@@ -137,6 +138,7 @@ static int open_files(struct journal *j, const struct journal_config *cfg, struc
 	err = open_hot(j, cfg, rep, e);
 	if (!err)
 		err = journal_recover(j, rep, e);
+	j->state.life++; /* in base with its next commit; before there is a frame of this life */
 	if (!err)
 		err = mark_unclean(j, e);
 	if (!err)
@@ -147,6 +149,7 @@ static int open_files(struct journal *j, const struct journal_config *cfg, struc
 static void start_marks(struct journal *j)
 {
 	atomic_store(&j->mark[WM_COMMITTED], j->state.durable);
+	atomic_store(&j->mark[WM_SYNCED], j->state.durable);
 	atomic_store(&j->mark[WM_DURABLE], j->state.durable);
 	atomic_store(&j->mark[WM_TRIM], base_trim_target(j));
 }
@@ -168,6 +171,8 @@ static void journal_free(struct journal *j)
 			hot_close(&j->gen[i].hot);
 		overlay_free(j->gen[i].ov);
 	}
+	synclog_fini(&j->sync);
+	synclog_forget(&j->kept);
 	staging_close(j->staging);
 	kv_close(j->base);
 	cachedir_close(&j->dir);
@@ -193,6 +198,7 @@ static struct journal *journal_new(const struct journal_config *cfg)
 		j->hot_size = HOT_SIZE_MIN;
 	j->read_only = cfg->read_only;
 	rec_init(&j->rec);
+	synclog_init(&j->sync);
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -279,6 +285,7 @@ static void hot_logs_remove(struct journal *j)
 int journal_close(struct journal *j)
 {
 	struct waiter *w;
+	char path[4096];
 	int err = 0;
 
 	if (!j)
@@ -291,8 +298,12 @@ int journal_close(struct journal *j)
 			err = -ENOSPC; /* kept in the hot logs for the next open */
 		else
 			err = write_clean(j);
-		if (!err)
+		if (!err) {
 			hot_logs_remove(j);
+			snprintf(path, sizeof(path), "%s/base", j->dir.path);
+			synclog_remove(&j->sync, path);
+			staging_close_tails(j->staging);
+		}
 	}
 	pthread_mutex_lock(&j->lock);
 	w = j->waiters;
@@ -521,6 +532,16 @@ int journal_wait_room(struct journal *j)
 	return err;
 }
 
+bool journal_full_disk(struct journal *j)
+{
+	bool full;
+
+	pthread_mutex_lock(&j->lock);
+	full = j->nospace;
+	pthread_mutex_unlock(&j->lock);
+	return full;
+}
+
 bool journal_must_wait(const struct journal *j)
 {
 	return staging_dirty(j->staging) >= j->dirty_limit;
@@ -546,7 +567,7 @@ static int waiter_state(struct journal *j, enum watermark w, uint64_t seq, int d
 		return 0;
 	if (atomic_load(&j->failed))
 		return -EIO;
-	if (w == WM_DURABLE && durable_err)
+	if ((w == WM_DURABLE || w == WM_SYNCED) && durable_err)
 		return durable_err;
 	if ((w == WM_UPLOADED || w == WM_APPLIED) && (atomic_load(&j->frozen_ops) || j->read_only))
 		return -EROFS;
@@ -610,8 +631,10 @@ void journal_when(struct journal *j, enum watermark w, uint64_t seq, void (*fn)(
 	if (n) {
 		*n = (struct waiter){.next = j->waiters, .w = w, .seq = seq, .fn = fn, .arg = arg};
 		j->waiters = n;
-		if (seq > j->flush_wanted) { /* nothing is uploaded or applied that is not durable (P4) */
-			j->flush_wanted = seq;
+		uint64_t *wanted = w == WM_SYNCED ? &j->sync_wanted : &j->flush_wanted;
+
+		if (seq > *wanted) { /* nothing is uploaded or applied that is not in base (P4) */
+			*wanted = seq;
 			pthread_cond_signal(&j->wake);
 		}
 		if (seq > atomic_load(&j->demand[w])) {
@@ -622,7 +645,7 @@ void journal_when(struct journal *j, enum watermark w, uint64_t seq, void (*fn)(
 	pthread_mutex_unlock(&j->lock);
 	if (!n)
 		fn(arg, state);
-	else if (demand && w != WM_DURABLE)
+	else if (demand && w != WM_DURABLE && w != WM_SYNCED)
 		journal_notify(j);
 }
 
@@ -662,12 +685,13 @@ uint64_t journal_durable_lag_ms(const struct journal *cj)
 {
 	struct journal *j = (struct journal *)(uintptr_t)cj;
 	const struct generation *g;
-	uint64_t now = clock_mono_ms(), lag = 0;
+	uint64_t now = clock_mono_ms(), lag = 0, since;
 
 	pthread_mutex_lock(&j->lock);
 	g = j->frozen ? j->frozen : j->cur;
-	if (g && g->ops && now > g->born_ms)
-		lag = now - g->born_ms;
+	since = g && g->born_ms > j->synced_ms ? g->born_ms : j->synced_ms;
+	if (atomic_load(&j->mark[WM_COMMITTED]) > atomic_load(&j->mark[WM_SYNCED]) && g && g->ops && now > since)
+		lag = now - since;
 	pthread_mutex_unlock(&j->lock);
 	return lag;
 }
@@ -708,6 +732,7 @@ void journal_figures(struct journal *j, struct journal_figures *out)
 	pthread_mutex_lock(&j->lock);
 	out->commits = j->commits;
 	out->flushes = j->flushes;
+	out->syncs = j->syncs;
 	out->last_flush_us = j->last_flush_us;
 	out->hot_used = j->cur && j->cur->hot.kv ? hot_used(&j->cur->hot) : 0;
 	pthread_mutex_unlock(&j->lock);

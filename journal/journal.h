@@ -10,6 +10,7 @@
  *  I4 sequence numbers are contiguous; only the flusher writes base.
  *  I5 staging is synced before base names its bytes.
  *  I6 after a failed sync or hot commit nothing is acknowledged any more (P12): journal_failed() is true for good.
+ *  I7 what an fsync was answered for is in base or in the sync log (synclog.h); base has all of it after each flush.
  *
  * Locking.  One mutex. Everything marked [locked] is called between journal_lock and journal_unlock, by any thread.
  * Nothing that blocks on disk or network happens under it, except page faults of the map. Functions without [locked]
@@ -17,8 +18,8 @@
  * journal_must_wait and journal_staging take none).
  *
  * Trim.  An OP_TRIM record that puts the meta key "trim" (be64 sequence number) makes the flusher delete, in bounded
- * pieces with its flushes, log records up to it, tombstones flushed up to it, and T_SMAP and T_WINDOW entries whose
- * window ended up to it. */
+ * pieces with its flushes, log records up to it, tombstones and T_SMAP entries flushed up to it, and T_WINDOW entries whose
+ * window ended before it. */
 #ifndef JFS_JOURNAL_JOURNAL_H
 #define JFS_JOURNAL_JOURNAL_H
 
@@ -54,6 +55,7 @@ struct journal_report {
 	bool power_cut;		/* unclean and the hot directory is gone or of another boot: a prefix was kept */
 	bool moved;		/* another machine or directory than last time: perhaps a copy (Redis's lease decides) */
 	uint64_t recovered;	/* records taken from the hot generations */
+	uint64_t synced;	/* records that only the sync log had */
 	uint64_t dropped;	/* records set aside from the first damaged one on (listed in CACHE/setaside/) */
 	char first_bad[256];	/* what was wrong with it, by path where known */
 };
@@ -105,7 +107,8 @@ bool journal_must_wait(const struct journal *j);
 /* --- watermarks --- */
 enum watermark {
 	WM_COMMITTED, /* in the hot log */
-	WM_DURABLE,   /* in base */
+	WM_SYNCED,    /* would survive a power cut: in base or in the sync log. What fsync waits for */
+	WM_DURABLE,   /* in base: what replay and upload see */
 	WM_UPLOADED,  /* every slice live at some chosen end >= this is confirmed in S3 */
 	WM_APPLIED,   /* Redis has it, and base knows that durably */
 	WM_TRIM,
@@ -115,17 +118,19 @@ uint64_t journal_mark(const struct journal *j, enum watermark w);
 /* Raises UPLOADED, APPLIED or TRIM (their owners do, after the record that says so is durable); wakes waiters. */
 void journal_raise(struct journal *j, enum watermark w, uint64_t seq);
 /* Calls fn(arg, err) once `w` >= seq (err 0), or when it can no longer happen (-EIO failed; -EROFS frozen, for UPLOADED
- * and APPLIED; -ENOSPC for DURABLE: the disk is full, the record is kept and tried again; -ESHUTDOWN closed; -ENOMEM).
- * Asks for it at once: a flush for DURABLE, a demand for UPLOADED/APPLIED. fn runs in the caller if already true,
+ * and APPLIED; -ENOSPC for SYNCED and DURABLE: the disk is full, the record is kept and tried again; -ESHUTDOWN closed; -ENOMEM).
+ * Asks for it at once: a flush for DURABLE, a frame or a flush for SYNCED, a demand for UPLOADED/APPLIED. fn runs in the caller if already true,
  * else in the thread that raises it, no lock held. */
 void journal_when(struct journal *j, enum watermark w, uint64_t seq, void (*fn)(void *arg, int err), void *arg);
 int journal_wait(struct journal *j, enum watermark w, uint64_t seq); /* blocking form */
 /* Highest sequence anybody demands of UPLOADED/APPLIED: what is below it is due now. */
 uint64_t journal_demand(const struct journal *j, enum watermark w);
+/* The last flush met a full disk; it is tried again. Any thread, lock NOT held. */
+bool journal_full_disk(struct journal *j);
 /* A callback after every advance of DURABLE, of a demand, or of failure (eventfd write or condition signal; must not block).
  * Set it once; NULL takes it away, but a call may be under way until journal_close. */
 void journal_set_notify(struct journal *j, void (*fn)(void *arg), void *arg);
-/* Age of the oldest record that is not durable yet, in ms: `durable_lag`. */
+/* Age of the oldest record that a power cut would lose, in ms: `durable_lag`. */
 uint64_t journal_durable_lag_ms(const struct journal *j);
 
 /* --- the durable log (any thread, own snapshot, no lock) --- */
@@ -145,7 +150,7 @@ void journal_set_stats(struct journal *j, int64_t space, int64_t inodes);
 
 /* Figures for .stats and tests. */
 struct journal_figures {
-	uint64_t commits, flushes, log_records, hot_used, hot_size, base_bytes, staging_bytes, staging_dirty;
+	uint64_t commits, flushes, syncs, log_records, hot_used, hot_size, base_bytes, staging_bytes, staging_dirty;
 	uint64_t last_flush_us;
 	uint64_t log_bytes;    /* of base: records that trim has not passed */
 	uint64_t staging_used; /* without room that is only preallocated */

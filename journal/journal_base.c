@@ -2,19 +2,21 @@
  * view key: what trim may delete once it has passed seq), meta. Every change of it is one fully synced transaction. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "journal/journal_int.h"
 #include "journal/kv.h"
 #include "util/fault.h"
 
-#define STATE_VERSION 1
+#define STATE_VERSION 3 /* 2: there may be keys of T_PARENT; 3: `life`, and there may be a sync log */
 #define TRIM_KEY      "trim"
 
-enum { STATE_LEN = 1 + 7 * 8 };
+enum { STATE_LEN_2 = 1 + 7 * 8, STATE_LEN = 1 + 8 * 8 };
 
 /* Address space, not memory; ThreadSanitizer leaves room for less. */
 #if defined(__SANITIZE_THREAD__)
@@ -35,11 +37,14 @@ static void state_encode(const struct base_state *s, uint8_t out[STATE_LEN])
 	put_be64(out + 33, (uint64_t)s->inodes);
 	put_be64(out + 41, s->next_segment);
 	put_be64(out + 49, s->trimmed);
+	put_be64(out + 57, s->life);
 }
 
 static int state_decode(const uint8_t *p, size_t n, struct base_state *s)
 {
-	if (n != STATE_LEN || p[0] != STATE_VERSION)
+	if (n > 0 && p[0] > STATE_VERSION)
+		return -ENOTSUP;
+	if (n == 0 || p[0] == 0 || n != (p[0] < 3 ? STATE_LEN_2 : STATE_LEN))
 		return -EUCLEAN;
 	s->flushed_g = get_be64(p + 1);
 	s->durable = get_be64(p + 9);
@@ -48,6 +53,7 @@ static int state_decode(const uint8_t *p, size_t n, struct base_state *s)
 	s->inodes = (int64_t)get_be64(p + 33);
 	s->next_segment = get_be64(p + 41);
 	s->trimmed = get_be64(p + 49);
+	s->life = p[0] < 3 ? 0 : get_be64(p + 57);
 	return 0;
 }
 
@@ -70,6 +76,30 @@ int base_open(struct journal *j, struct errmsg *e)
 	if (fd >= 0)
 		close(fd);
 	return err;
+}
+
+/* Known of a file system that writes in place and whose fdatasync always ends with a flush of the device, whatever it was of.
+ * XFS is none: what overwrites blocks that a copy of the file shares (cp makes such copies) goes elsewhere, and only a sync of
+ * the file itself commits where. */
+static bool flushes_all(const char *path, dev_t *dev)
+{
+	struct statfs fs;
+	struct stat sb;
+
+	if (statfs(path, &fs) || stat(path, &sb))
+		return false;
+	*dev = sb.st_dev;
+	return (unsigned long)fs.f_type == EXT4_SUPER_MAGIC;
+}
+
+bool base_flushes_staging(const struct journal *j)
+{
+	char base[4096], staging[4096];
+	dev_t a, b;
+
+	snprintf(base, sizeof(base), "%s/base/data.mdb", j->dir.path);
+	snprintf(staging, sizeof(staging), "%s/staging", j->dir.path);
+	return flushes_all(base, &a) && flushes_all(staging, &b) && a == b;
 }
 
 int base_meta_get(struct journal *j, const char *name, void *buf, size_t *len)
@@ -106,9 +136,15 @@ int base_meta_put(struct journal *j, const char *name, const void *val, size_t l
 	return err;
 }
 
+int journal_is_newer(struct errmsg *e, const char *cache, const char *what, unsigned version, unsigned known)
+{
+	return errmsg_set(e, -ENOTSUP, "%s: its %s has format version %u, this program reads up to %u: use the newer jfs that wrote it, or "
+		"drain it with that first (jfs umount --flush)", cache, what, version, known);
+}
+
 int base_state_read(struct journal *j, struct base_state *s, bool *found, struct errmsg *e)
 {
-	uint8_t b[STATE_LEN];
+	uint8_t b[256]; /* a newer version's may be longer */
 	size_t n = sizeof(b);
 	int err = base_meta_get(j, "state", b, &n);
 
@@ -118,6 +154,8 @@ int base_state_read(struct journal *j, struct base_state *s, bool *found, struct
 		return 0;
 	if (!err)
 		err = state_decode(b, n, s);
+	if (err == -ENOTSUP)
+		return journal_is_newer(e, j->dir.path, "journal", b[0], STATE_VERSION);
 	return err ? errmsg_set(e, err, "%s/base: its state is damaged: run jfs-recover check", j->dir.path) : 0;
 }
 
@@ -148,10 +186,12 @@ static int live_put(struct writer *w, const struct overlay_entry *e)
 		return err;
 	*(uint8_t *)room = VIEW_LIVE;
 	memcpy((uint8_t *)room + 1, e->val, e->vlen);
+	/* Until now records may have copied the staged bytes by reference: while one of them is in the log, it may be replayed. */
 	if (e->key[0] == T_SMAP && smap_val_decode(e->val, e->vlen, &smap) == 0)
-		return due_put(w, smap.window_end, e->key, e->klen);
+		return due_put(w, w->seq > smap.window_end ? w->seq : smap.window_end, e->key, e->klen);
+	/* The one that ends where trim stands is kept: Redis may forget what came behind it, and is found there (P8). */
 	if (e->key[0] == T_WINDOW && e->klen >= 9)
-		return due_put(w, get_be64(e->key + 1), e->key, e->klen);
+		return due_put(w, get_be64(e->key + 1) + 1, e->key, e->klen);
 	return 0;
 }
 
@@ -187,7 +227,7 @@ static int generation_put(struct writer *w, struct generation *gen)
 
 	for (; e && !err; e = overlay_next(e))
 		err = e->val ? live_put(w, e) : tombstone_put(w, e);
-	return err ? err : hot_scan(&gen->hot, gen->last, log_put, w);
+	return err ? err : hot_scan(&gen->hot, gen->first, gen->last, log_put, w);
 }
 
 /* --- trim --- */

@@ -1,4 +1,5 @@
-/* The flusher: one thread, the only writer of base.
+/* The flusher: one thread, the only writer of base and of the sync log. An fsync that finds no flush due gets a frame of that log
+ * (journal_sync.c).
  *
  * A round: swap (the other generation is empty) -> sync staging -> one base transaction -> new snapshot, drop the frozen
  * overlay, raise DURABLE -> empty the hot log -> answer the waiters. A kill between any two steps is covered by
@@ -45,7 +46,7 @@ static bool flusher_wait(struct journal *j, bool retry, bool trim_more)
 				return true;
 			until = start + j->interval_ms;
 		} else {
-			if (flush_due(j, now))
+			if (flush_due(j, now) || sync_due(j))
 				return true;
 			if (j->stop)
 				return false;
@@ -113,12 +114,14 @@ static int gen_done(struct journal *j, struct generation *gen)
 	gen->ops = 0;
 	j->frozen = NULL;
 	j->flushes++;
+	if (gen->last > atomic_load(&j->mark[WM_SYNCED]))
+		atomic_store(&j->mark[WM_SYNCED], gen->last);
 	atomic_store(&j->mark[WM_DURABLE], gen->last);
 	return 0;
 }
 
-/* One round. 0; -ENOSPC: try again later; another error is terminal. */
-static int flush_round(struct journal *j, bool *trim_more)
+/* One round. 0; -ENOSPC: try again later; another error is terminal. *waited: somebody waited for it. */
+static int flush_round(struct journal *j, bool *trim_more, bool *waited)
 {
 	uint64_t t0 = clock_mono_ns();
 	struct waiter *due = NULL;
@@ -129,6 +132,7 @@ static int flush_round(struct journal *j, bool *trim_more)
 	pthread_mutex_lock(&j->lock);
 	swap(j);
 	gen = j->frozen;
+	*waited = gen && (j->flush_wanted >= gen->first || j->sync_wanted >= gen->first);
 	s = j->state;
 	s.space = gen ? gen->space : j->space;
 	s.inodes = gen ? gen->inodes : j->inodes;
@@ -140,7 +144,7 @@ static int flush_round(struct journal *j, bool *trim_more)
 	pthread_mutex_unlock(&j->lock);
 
 	FAULT_POINT("journal.flush.before_sync");
-	err = staging_sync(j->staging);
+	err = staging_sync(j->staging, j->one_flush);
 	if (!err)
 		err = write_base(j, gen, &s, trim_more);
 	pthread_mutex_lock(&j->lock);
@@ -158,6 +162,7 @@ static int flush_round(struct journal *j, bool *trim_more)
 	if (err)
 		return err;
 	if (gen) {
+		synclog_restart(&j->sync, s.durable);
 		err = hot_reset(&gen->hot);
 		if (err == -ENOSPC) /* it is base's word for "try again": a log that cannot be emptied is the end */
 			err = -EIO;
@@ -172,7 +177,8 @@ static int flush_round(struct journal *j, bool *trim_more)
 	return 0;
 }
 
-static void flusher_housekeeping(struct journal *j)
+/* What need not be done before the waiters are answered. An error is terminal. */
+static int flusher_housekeeping(struct journal *j, bool waited)
 {
 	int err;
 
@@ -184,6 +190,10 @@ static void flusher_housekeeping(struct journal *j)
 	err = staging_prepare(j->staging);
 	if (err && err != -ENOSPC)
 		log_warn("staging: cannot make a segment ahead err=\"%s\"", strerror(-err));
+	if (!waited || cachedir_room(&j->dir) < ROOM_SPARE)
+		return 0;
+	err = sync_prepare(j);
+	return err ? err : staging_zero_ahead(j->staging);
 }
 
 /* A commit failed with the lock held: its waiters are answered from here. */
@@ -201,31 +211,35 @@ static void answer_failure(struct journal *j)
 void *flusher_main(void *arg)
 {
 	struct journal *j = arg;
-	bool retry = false, trim_more = base_trim_target(j) > j->state.trimmed;
+	bool retry = false, waited = false, trim_more = base_trim_target(j) > j->state.trimmed;
 	long long said = 0;
 	int err;
 
+	pthread_setname_np(pthread_self(), "jfs-flush");
 	for (;;) {
 		pthread_mutex_lock(&j->lock);
 		bool go = flusher_wait(j, retry, trim_more);
-		bool stop = j->stop;
+		bool stop = j->stop, base = retry || !sync_due(j) || flush_due(j, clock_mono_ms());
 		pthread_mutex_unlock(&j->lock);
 		if (!go) {
 			if (atomic_load(&j->failed))
 				answer_failure(j);
 			return NULL;
 		}
-		err = flush_round(j, &trim_more);
+		err = base ? 1 : sync_round(j);
+		waited = true;
+		if (err > 0)
+			err = flush_round(j, &trim_more, &waited);
 		retry = err == -ENOSPC;
 		if (retry && log_ratelimit(&said, 60000))
 			log_error("journal: disk full, waiting for room dir=%s", j->dir.path);
+		if (!err)
+			err = flusher_housekeeping(j, waited);
 		if (err && !retry) {
 			journal_fail(j, "flush", err);
 			return NULL;
 		}
 		if (retry && stop)
 			return NULL;
-		if (!err)
-			flusher_housekeeping(j);
 	}
 }

@@ -1,5 +1,6 @@
 /* What the files of the journal share: journal.c (state, commits, watermarks), journal_view.c (reading),
- * journal_base.c (base: state, flush transaction, trim), journal_flush.c (the flusher), journal_recover.c. */
+ * journal_base.c (base: state, flush transaction, trim), journal_flush.c (the flusher), journal_sync.c (the short way of an fsync),
+ * journal_recover.c. */
 #ifndef JFS_JOURNAL_JOURNAL_INT_H
 #define JFS_JOURNAL_JOURNAL_INT_H
 
@@ -10,6 +11,7 @@
 #include "journal/hot.h"
 #include "journal/journal.h"
 #include "journal/overlay.h"
+#include "journal/synclog.h"
 
 struct kv;
 struct MDB_txn;
@@ -25,6 +27,7 @@ enum { VIEW_TOMBSTONE = 0 /* + be64 seq */, VIEW_LIVE = 1 /* + the value */ };
 #define FLUSH_STAGED ((uint64_t)64 << 20)
 #define RESERVE_SIZE ((size_t)64 << 20)
 #define TRIM_BATCH   4096u
+#define ROOM_SPARE   ((uint64_t)64 << 20) /* a disk with less left is not filled with zeros */
 
 /* The value of "state" in BASE_META: one flush changes it as a whole (FORMAT.md). */
 struct base_state {
@@ -33,6 +36,7 @@ struct base_state {
 	int64_t space, inodes;
 	uint64_t next_segment;
 	uint64_t trimmed; /* trim has been carried out up to here */
+	uint64_t life;	  /* of the process that writes: frames of the sync log with another are void */
 };
 
 /* One generation: its hot log and the keys it changed. Under the lock while current, frozen while flushing. */
@@ -72,8 +76,12 @@ struct journal {
 	uint64_t dirty_limit;
 	size_t hot_size;
 	bool read_only;
+	bool one_flush; /* a sync of base flushes staging's device, too */
 	struct kv *base;
 	struct staging *staging;
+	struct synclog sync; /* the flusher's; a tool's: none */
+	struct sync_kept kept; /* of a tool: frames that are laid over base, */
+	uint64_t kept_from;    /* from here on */
 	pthread_t flusher;
 	bool flusher_runs;
 	void (*_Atomic notify)(void *arg);
@@ -97,8 +105,10 @@ struct journal {
 	bool nospace; /* the last flush met a full disk */
 	bool stop, abandon;
 	uint64_t flush_wanted; /* somebody waits for DURABLE up to here */
+	uint64_t sync_wanted;  /* and for SYNCED */
+	uint64_t synced_ms;    /* monotonic: when the last frame was taken */
 	struct waiter *waiters;
-	uint64_t commits, flushes, last_flush_us;
+	uint64_t commits, flushes, syncs, last_flush_us;
 	char failure[256];
 
 	_Atomic uint64_t mark[WM_N], demand[WM_N];
@@ -114,10 +124,15 @@ void waiters_fire(struct waiter *w);
 
 /* journal_base.c */
 int base_open(struct journal *j, struct errmsg *e);
+/* -EUCLEAN: damaged; -ENOTSUP: of a newer version, whose number and remedy the text names. */
 int base_state_read(struct journal *j, struct base_state *s, bool *found, struct errmsg *e);
+/* The text for a journal that this program is too old for; always -ENOTSUP. */
+int journal_is_newer(struct errmsg *e, const char *cache, const char *what, unsigned version, unsigned known);
 /* One durable transaction: the generation (NULL: none), the state, a bounded piece of trim. On success *s has what was
  * written and *more tells that trim has more to do. -ENOSPC leaves base as it was. */
 int base_write(struct journal *j, struct generation *gen, struct base_state *s, bool *more);
+/* Does an fdatasync of base take bytes that were written to staging's device before through its cache? */
+bool base_flushes_staging(const struct journal *j);
 int base_meta_get(struct journal *j, const char *name, void *buf, size_t *len);
 int base_meta_put(struct journal *j, const char *name, const void *val, size_t len);
 uint64_t base_trim_target(struct journal *j);
@@ -130,7 +145,15 @@ void view_fini(struct journal *j);
 void *flusher_main(void *arg);
 bool flush_due(struct journal *j, uint64_t now_ms);
 
+/* journal_sync.c */
+bool sync_due(const struct journal *j); /* [locked] */
+/* The flusher's. 0: what was asked for is answered; 1: base must take it; an error is terminal. */
+int sync_round(struct journal *j);
+int sync_prepare(struct journal *j);
+
 /* journal_recover.c */
 int journal_recover(struct journal *j, struct journal_report *rep, struct errmsg *e);
+/* Leaves the last frame out, which nobody may have been answered for, if bytes that it names are not on the disk. */
+int frames_settle(struct journal *j, struct sync_kept *k);
 
 #endif

@@ -4,7 +4,13 @@
  * numbers must continue base's without a gap. Before base takes a record, every staged run that it brings (IF_NEW, not
  * IF_COPY) is synced and read back from the disk itself: a sync that failed in the life before is not forgiven (P12).
  * From the first record that fails any of this, everything is written to CACHE/setaside/ and reported. Recovery may be
- * killed at any point: nothing is emptied before base has it. */
+ * killed at any point: nothing is emptied before base has it.
+ *
+ * Then comes what only the sync log has: all of it after a power cut, for the hot logs hold whatever it does. Its records are put
+ * into an empty hot log again and go the same way, so a kill leaves a hot log that the next recovery takes, and frames of which it
+ * skips what base has by then. The last frame may never have been answered: it is left out, whole, when its staged bytes are not on
+ * the disk. A gap in front of it is damage, as it is in a hot log. Before the first operation of this life, frames that base did not
+ * take are void: base's state has another life. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,6 +30,7 @@ struct recovery {
 	struct generation *gen;
 	uint64_t next; /* the sequence number that must come */
 	bool bad;
+	unsigned newer; /* the version of a record that is too new */
 	uint64_t segment; /* synced last */
 	/* last run verified: several extents of a record may name one */
 	uint64_t run_segment, run_sum;
@@ -142,9 +149,11 @@ static int take_record(void *arg, uint64_t seq, const void *rec, size_t len)
 	FAULT_POINT("recovery.step");
 	if (!r->bad && seq != r->next) {
 		r->bad = true;
-		snprintf(why, sizeof(why), "the hot log goes on at %" PRIu64 ", the journal ends before %" PRIu64, seq, r->next);
+		snprintf(why, sizeof(why), "the log goes on at %" PRIu64 ", the journal ends before %" PRIu64, seq, r->next);
 	} else if (!r->bad) {
 		err = record_check(r, rec, len, why, sizeof(why));
+		if (err == -ENOTSUP)
+			r->newer = rec_version(rec, len);
 		if (err_is_ours(err))
 			return err;
 		r->bad = err != 0;
@@ -213,8 +222,110 @@ static int recover_generation(struct recovery *r, struct generation *g)
 	r->gen = g;
 	if (g->g <= r->j->state.flushed_g)
 		return hot_reset(&g->hot);
-	err = hot_scan(&g->hot, UINT64_MAX, take_record, r);
+	err = hot_scan(&g->hot, 1, UINT64_MAX, take_record, r);
 	return err ? err : finish_generation(r);
+}
+
+/* --- the sync log --- */
+
+static int check_frame_record(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	struct recovery *r = arg;
+	char why[200];
+	int err = record_check(r, rec, len, why, sizeof(why));
+
+	if (err == -EBADMSG)
+		log_info("recovery: the last sync was not finished seq=%" PRIu64 " why=\"%s\"", seq, why);
+	return err == -EBADMSG || err_is_ours(err) ? err : 0; /* anything else is damage: told when the record is taken */
+}
+
+int frames_settle(struct journal *j, struct sync_kept *k)
+{
+	struct recovery r = {.j = j, .segment = UINT64_MAX, .run_segment = UINT64_MAX};
+	struct sync_kept last = {.frame = &k->frame[k->n - 1], .n = 1};
+	int err = k->damaged ? 0 : synclog_scan(&last, j->state.durable + 1, check_frame_record, &r);
+
+	if (err == -EBADMSG)
+		k->n--;
+	staging_verify_end(j->staging);
+	return err == -EBADMSG || err == -EUCLEAN ? 0 : err;
+}
+
+static int put_frame_record(void *arg, uint64_t seq, const void *rec, size_t len)
+{
+	struct recovery *r = arg;
+	struct journal *j = r->j;
+	struct generation *g = &j->gen[(j->state.flushed_g + 1) & 1];
+	int err;
+
+	FAULT_POINT("recovery.sync.before_put");
+	if (!hot_fits(&g->hot, len)) {
+		err = recover_generation(r, g);
+		g = &j->gen[(j->state.flushed_g + 1) & 1];
+		if (err || !hot_fits(&g->hot, len))
+			return err ? err : -EFBIG;
+	}
+	return hot_put(&g->hot, j->state.flushed_g + 1, seq, rec, len);
+}
+
+/* Durably, so that no later record can be taken for one that goes on behind them. */
+static int frames_void(struct journal *j)
+{
+	struct base_state s = j->state;
+	bool more;
+	int err;
+
+	s.life++;
+	s.clean = UINT64_MAX;
+	err = base_write(j, NULL, &s, &more);
+	if (err == -ENOSPC && cachedir_reserve_give(&j->dir))
+		err = base_write(j, NULL, &s, &more);
+	if (!err)
+		j->state = s;
+	return err;
+}
+
+static int frames_recover(struct recovery *r, struct sync_kept *k)
+{
+	struct journal *j = r->j;
+	uint64_t before = r->rep->recovered;
+	int err = frames_settle(j, k);
+
+	if (!err)
+		err = synclog_scan(k, r->next, put_frame_record, r);
+	if (!err && !j->gen[(j->state.flushed_g + 1) & 1].hot.empty)
+		err = recover_generation(r, &j->gen[(j->state.flushed_g + 1) & 1]);
+	r->rep->synced = r->rep->recovered - before;
+	r->rep->recovered = before;
+	return err;
+}
+
+static int sync_log_recover(struct recovery *r)
+{
+	struct journal *j = r->j;
+	struct sync_kept kept;
+	char dir[4096];
+	int err;
+
+	snprintf(dir, sizeof(dir), "%s/base", j->dir.path);
+	err = synclog_load(dir, j->dir.id, j->state.life, j->state.durable, &kept);
+	if (err == -EIO && r->rep->recovered) { /* the hot logs hold what it does */
+		log_warn("recovery: the sync log cannot be read, nor is it needed dir=%s", dir);
+		return 0;
+	}
+	if (!err && kept.n) {
+		uint64_t last = kept.frame[kept.n - 1].last;
+
+		if (kept.damaged) /* take_record meets the gap, and sets aside what lies behind it */
+			log_error("recovery: a frame of the sync log is damaged, whole ones follow it dir=%s", dir);
+		if (!r->bad) /* else what comes behind the damage is set aside already */
+			err = frames_recover(r, &kept);
+		FAULT_POINT("recovery.sync.before_void");
+		if (!err && last > j->state.durable)
+			err = frames_void(j);
+	}
+	synclog_forget(&kept);
+	return err;
 }
 
 int journal_recover(struct journal *j, struct journal_report *rep, struct errmsg *e)
@@ -230,11 +341,14 @@ int journal_recover(struct journal *j, struct journal_report *rep, struct errmsg
 	for (int i = 0; i < 2 && !err; i++)
 		if (!order[i]->hot.empty)
 			err = recover_generation(&r, order[i]);
+	if (!err)
+		err = sync_log_recover(&r);
 	staging_verify_end(j->staging);
 	if (err == -ENOTSUP)
-		return errmsg_set(e, err, "%s: the hot log was written by a newer version: mount it with that once", j->dir.path);
+		return journal_is_newer(e, j->dir.path, r.newer ? "hot log" : "sync log", r.newer, REC_VERSION);
 	if (err)
-		return errmsg_set(e, err, "%s: recovery failed, nothing was lost, mount again: %s", j->dir.path, strerror(-err));
+		return errmsg_set(e, err, "%s: recovery failed, nothing was lost, %smount again: %s", j->dir.path,
+			err == -ENOSPC ? "make room on that disk and " : "", strerror(-err));
 	if (rep->dropped)
 		log_error("recovery: %" PRIu64 " records set aside dir=%s/setaside", rep->dropped, j->dir.path);
 	return 0;

@@ -7,8 +7,6 @@
 
 #include "journal/overlay.h"
 
-#define REC_VERSION 1
-
 enum { HEADER_LEN = 16, ITEM_LEN = 8, SUM_LEN = 8, ITEMS_AT = 12 };
 
 void rec_init(struct rec *r)
@@ -29,7 +27,7 @@ void rec_begin(struct rec *r, enum rec_op op, uint64_t time_ns)
 
 	buf_reset(&r->buf);
 	r->items = 0;
-	h[0] = REC_VERSION;
+	h[0] = 1;
 	h[1] = (uint8_t)op;
 	put_be16(h + 2, 0);
 	put_be64(h + 4, time_ns);
@@ -193,6 +191,34 @@ void rec_compact(struct rec *r, uint64_t ino, uint32_t chunk)
 	rec_inode_item(r, IT_COMPACT, ino, v, sizeof(v));
 }
 
+static void version_atleast(struct rec *r, uint8_t version)
+{
+	if (!r->buf.err && r->buf.data[0] < version)
+		r->buf.data[0] = version;
+}
+
+void rec_repack(struct rec *r, uint64_t ino, uint32_t chunk, uint64_t slice)
+{
+	uint8_t v[12];
+
+	put_be32(v, chunk);
+	put_be64(v + 4, slice);
+	rec_inode_item(r, IT_REPACK, ino, v, sizeof(v));
+	version_atleast(r, 3);
+}
+
+void rec_quota(struct rec *r, uint64_t dir, int64_t space, int64_t inodes, bool whole)
+{
+	struct jkey k;
+	uint8_t v[16];
+
+	key_inode(&k, dir);
+	put_be64(v, (uint64_t)space);
+	put_be64(v + 8, (uint64_t)inodes);
+	rec_item(r, IT_QUOTA, whole ? IF_NEW : 0, k.b, k.len, v, sizeof(v));
+	version_atleast(r, 2);
+}
+
 int rec_finish(struct rec *r)
 {
 	if (r->buf.err)
@@ -211,13 +237,18 @@ static int header_parse(const uint8_t *p, size_t len, struct rec_header *h, stru
 	h->flags = get_be16(p + 2);
 	h->time_ns = get_be64(p + 4);
 	h->items = get_be32(p + ITEMS_AT);
-	if (p[0] != REC_VERSION)
+	if (p[0] > REC_VERSION)
 		return -ENOTSUP;
 	if (h->items > len / ITEM_LEN)
 		return -EUCLEAN;
 	rd_init(&it->rd, p + HEADER_LEN, len - HEADER_LEN - SUM_LEN);
 	it->left = h->items;
 	return 0;
+}
+
+uint8_t rec_version(const void *data, size_t len)
+{
+	return len ? *(const uint8_t *)data : 0;
 }
 
 /* Every version ends with the checksum of all before it, so damage is told from news. */
@@ -258,6 +289,7 @@ static bool item_shape_ok(const struct rec_item *i)
 		return i->klen == 9 && i->vlen == 12;
 	case IT_CUT:
 	case IT_PUNCH:
+	case IT_QUOTA:
 		return i->klen == 9 && i->vlen == 16;
 	case IT_TRASH:
 		return i->klen > 17 && i->vlen == 9;
@@ -267,6 +299,8 @@ static bool item_shape_ok(const struct rec_item *i)
 		return i->klen == 9 && i->vlen == 0;
 	case IT_COMPACT:
 		return i->klen == 9 && i->vlen == 4;
+	case IT_REPACK:
+		return i->klen == 9 && i->vlen == 12;
 	}
 	return false;
 }

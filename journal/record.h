@@ -13,6 +13,7 @@
 #ifndef JFS_JOURNAL_RECORD_H
 #define JFS_JOURNAL_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,8 @@ enum rec_op {
 	OP_CREATE = 1, OP_MKDIR, OP_SYMLINK, OP_MKNOD, OP_LINK, OP_UNLINK, OP_RMDIR, OP_RENAME, OP_SETATTR, OP_TRUNCATE,
 	OP_WRITE, OP_FALLOCATE, OP_COPY_RANGE, OP_SETXATTR, OP_REMOVEXATTR, OP_FORGET_ORPHAN, /* last close */
 	OP_REPAIR,		  /* a conflict: what Redis has becomes ours (DESIGN 3.5 Names) */
-	OP_COMPACT,		  /* chunk lists are to become one slice each */
+	OP_COMPACT,		  /* chunk lists are to become one slice each, or to leave one (IT_REPACK) */
+	OP_QUOTA,		  /* the usage of a directory quota was counted anew */
 	OP_INTERNAL = 64,	  /* from here on nothing is replayed */
 	OP_LOAD = 64,		  /* entries, inodes, lists loaded from Redis */
 	OP_WINDOW,		  /* a window end was chosen, with its slices */
@@ -52,6 +54,10 @@ enum rec_item_kind {
 			 last name */
 	IT_SUSTAIN = 12, /* key: T_INODE key: no name left, but the kernel still has it */
 	IT_COMPACT = 13, /* key: T_INODE key; value: be32 chunk: its list is rewritten as one slice if it has more than one */
+	IT_QUOTA = 14, /* key: T_INODE key of a directory with a quota; value: be64 signed space, be64 signed inodes: change of its
+			  usage, with IF_NEW the whole of it. From version 2 on */
+	IT_REPACK = 15, /* key: T_INODE key; value: be32 chunk, be64 slice: what its list shows of that slice is written anew. From
+			   version 3 on */
 };
 
 enum { IF_NEW = 1,   /* IT_PUT T_INODE: born by this record; IT_PUT T_EXTENT: new bytes of the file (write, copy) */
@@ -89,6 +95,8 @@ void rec_trash(struct rec *r, const struct jkey *dentry, uint8_t type, uint64_t 
 void rec_gone(struct rec *r, uint64_t ino, uint64_t length);
 void rec_sustain(struct rec *r, uint64_t ino);
 void rec_compact(struct rec *r, uint64_t ino, uint32_t chunk);
+void rec_repack(struct rec *r, uint64_t ino, uint32_t chunk, uint64_t slice);
+void rec_quota(struct rec *r, uint64_t dir, int64_t space, int64_t inodes, bool whole);
 /* Appends the checksum; after it the bytes are final. 0, or the sticky error (-ENOMEM, -E2BIG). */
 int rec_finish(struct rec *r);
 
@@ -109,6 +117,10 @@ struct rec_reader {
 	struct rd rd;
 	uint32_t left;
 };
+/* What a whole record begins with: the version of its format. */
+uint8_t rec_version(const void *data, size_t len);
+/* The newest version that this program reads. It writes a record in the oldest version that has all its items. */
+#define REC_VERSION 3
 /* Verifies version, structure bounds and checksum: 0, -EUCLEAN (damaged), -ENOTSUP (a newer version). */
 int rec_open(const void *data, size_t len, struct rec_header *h, struct rec_reader *it);
 /* 1 and an item (pointers into the data), 0 at the end, -EUCLEAN. */

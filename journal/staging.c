@@ -5,7 +5,7 @@
  * after its append returned, so a sync that begins after a commit covers the bytes the record names.
  * Failure modes: no room for a whole segment: a small one is tried before -ENOSPC; a failed write leaves a hole that
  * nobody names; a failed fdatasync is terminal (`failed`), for the kernel has by then forgotten which pages were bad. */
-#include "journal/staging.h"
+#include "journal/staging_int.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,54 +21,17 @@
 #include "util/fault.h"
 #include "util/log.h"
 
-#define APPEND_MAX	((size_t)4 << 20)
 #define SMALL_SEGMENT	((uint32_t)8 << 20) /* what is tried when the disk has no room for a whole one */
 #define WRITEBACK_STEP	((uint32_t)8 << 20)
+#define TO_DEVICE	(SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER)
 #define OPEN_MAX_FDS	200 /* sealed segments whose descriptor is kept open */
-#define VERIFY_WINDOW	((uint32_t)1 << 20)
-#define DIRECT_ALIGN	4096u
-#define BUCKETS		256
 
-struct segment {
-	struct segment *next; /* in its bucket */
-	uint64_t number;
-	int fd;		      /* -1: closed */
-	int users;	      /* calls that use the descriptor now */
-	unsigned held;	      /* appends, from their reservation on, that no record names yet and that nobody gave up */
-	bool dirty, gone;
-	bool found;	      /* an earlier life made it */
-	uint32_t tail, limit; /* next free byte; end of the preallocated room */
-	uint8_t *punched;     /* a bit a block, set before it is punched; NULL: none in this life */
-	uint64_t disk;	      /* bytes it takes */
-	uint64_t used_at;     /* for closing the least recently used */
-	uint64_t synced_in;   /* the staging_sync that has taken it: one round never takes it twice */
-};
-
-struct staging {
-	char *dir;
-	int dirfd;
-	pthread_mutex_t lock; /* everything below, never held over file I/O but the making of a segment */
-	pthread_mutex_t make; /* held while a segment is made; taken before `lock` */
-	struct segment *bucket[BUCKETS];
-	struct segment *cur, *ready; /* appended to; the one after it, made ahead */
-	uint64_t next_number, clock, round, total;
-	uint64_t unsynced, syncing; /* bytes appended since the last sync began; covered by the one that runs */
-	int n_fds;
-	uint32_t segment_size;
-	bool failed;
-	bool hold; /* no new segments: the journal lives on its reserve */
-	/* staging_verify's last O_DIRECT window: recovery is one thread */
-	uint8_t *window;
-	uint64_t window_segment;
-	uint32_t window_off, window_len;
-};
-
-static void segment_name(char out[32], uint64_t number)
+void segment_name(char out[32], uint64_t number)
 {
 	snprintf(out, 32, "%016llx.seg", (unsigned long long)number);
 }
 
-static struct segment *segment_find(struct staging *st, uint64_t number)
+struct segment *segment_find(struct staging *st, uint64_t number)
 {
 	struct segment *s = st->bucket[number % BUCKETS];
 
@@ -92,7 +55,7 @@ static struct segment *segment_add(struct staging *st, uint64_t number)
 	return s;
 }
 
-static void segment_drop(struct staging *st, struct segment *s)
+void segment_drop(struct staging *st, struct segment *s)
 {
 	struct segment **at = &st->bucket[s->number % BUCKETS];
 
@@ -110,7 +73,7 @@ static void segment_drop(struct staging *st, struct segment *s)
 
 /* --- opening --- */
 
-static void segment_found(struct staging *st, struct segment *s, const struct stat *sb)
+void segment_found(struct staging *st, struct segment *s, const struct stat *sb)
 {
 	s->found = true;
 	s->tail = s->limit = sb->st_size < SEGMENT_SIZE ? (uint32_t)sb->st_size : SEGMENT_SIZE;
@@ -196,58 +159,6 @@ int staging_open(const char *dir, uint64_t next_segment, struct staging **out, s
 	return 0;
 }
 
-/* The end of what was ever written: an unwritten preallocated range reads as a hole. -errno when it cannot be told. */
-static off_t written_end(int fd, off_t size)
-{
-	off_t end = 0;
-
-	while (end < size) {
-		off_t data = lseek(fd, end, SEEK_DATA);
-
-		if (data < 0)
-			return errno == ENXIO ? end : -errno;
-		end = lseek(fd, data, SEEK_HOLE);
-		if (end < 0)
-			return -errno;
-	}
-	return end;
-}
-
-static void segment_trim(struct staging *st, struct segment *s, const char *name)
-{
-	struct stat sb;
-	int fd = openat(st->dirfd, name, O_RDWR | O_CLOEXEC);
-	off_t end;
-
-	if (fd < 0)
-		return;
-	end = fstat(fd, &sb) ? -EIO : written_end(fd, sb.st_size);
-	if (end > 0 && end < sb.st_size && ftruncate(fd, end) == 0 && fstat(fd, &sb) == 0) {
-		st->total -= s->disk;
-		segment_found(st, s, &sb);
-	}
-	close(fd);
-	if (end == 0 && unlinkat(st->dirfd, name, 0) == 0)
-		segment_drop(st, s);
-}
-
-void staging_trim_tails(struct staging *st)
-{
-	char name[32];
-
-	pthread_mutex_lock(&st->lock);
-	for (int i = 0; i < BUCKETS; i++) {
-		for (struct segment *s = st->bucket[i], *next; s; s = next) {
-			next = s->next;
-			if (s == st->cur || s == st->ready || s->users)
-				continue;
-			segment_name(name, s->number);
-			segment_trim(st, s, name);
-		}
-	}
-	pthread_mutex_unlock(&st->lock);
-}
-
 void staging_set_segment_size(struct staging *st, uint32_t size)
 {
 	pthread_mutex_lock(&st->lock);
@@ -291,13 +202,13 @@ static void fd_evict(struct staging *st)
 }
 
 /* What this process lacks says nothing about the bytes: recovery must not set them aside for it. */
-static int open_error(int e)
+int staging_open_error(int e)
 {
 	return e == ENOENT || e == EMFILE || e == ENFILE || e == ENOMEM || e == EACCES ? -e : -EIO;
 }
 
-/* Pins a segment for one call. Called with the lock held; opening a file of our own directory does not wait. */
-static int segment_pin(struct staging *st, uint64_t number, struct segment **out)
+/* Opening a file of our own directory does not wait. */
+int segment_pin(struct staging *st, uint64_t number, struct segment **out)
 {
 	struct segment *s = segment_find(st, number);
 	char name[32];
@@ -310,7 +221,7 @@ static int segment_pin(struct staging *st, uint64_t number, struct segment **out
 		segment_name(name, number);
 		s->fd = openat(st->dirfd, name, O_RDWR | O_CLOEXEC);
 		if (s->fd < 0)
-			return open_error(errno);
+			return staging_open_error(errno);
 		st->n_fds++;
 	}
 	s->used_at = ++st->clock;
@@ -319,7 +230,7 @@ static int segment_pin(struct staging *st, uint64_t number, struct segment **out
 	return 0;
 }
 
-static void segment_unpin(struct staging *st, struct segment *s)
+void segment_unpin(struct staging *st, struct segment *s)
 {
 	if (--s->users == 0 && s->gone)
 		segment_drop(st, s);
@@ -439,6 +350,8 @@ static int reserve(struct staging *st, uint32_t len, struct segment **out, uint3
 			st->ready = NULL;
 		}
 		s = st->cur;
+		if (s && s->tail < s->zeroing_to && s->tail + (uint64_t)len > s->zeroing_from)
+			s->tail = s->zeroing_to; /* what lies between is given up */
 		if (s && s->limit - s->tail >= len) {
 			*off = s->tail;
 			s->tail += len;
@@ -494,6 +407,10 @@ int staging_append(struct staging *st, const void *data, size_t len, struct stag
 		(void)sync_file_range(s->fd, from, WRITEBACK_STEP, SYNC_FILE_RANGE_WRITE);
 	}
 	pthread_mutex_lock(&st->lock);
+	if (!s->dirty || off < s->dirty_from)
+		s->dirty_from = off;
+	if (!s->dirty || off + (uint32_t)len > s->dirty_to)
+		s->dirty_to = off + (uint32_t)len;
 	s->dirty = true;
 	st->unsynced += len;
 	if (err)
@@ -676,11 +593,11 @@ static struct segment *next_dirty(struct staging *st)
 	return NULL;
 }
 
-static int segment_sync(struct staging *st, struct segment *s)
+int segment_sync(struct staging *st, struct segment *s, uint32_t from, uint32_t to)
 {
 	int err = FAULT_ERR("staging.sync");
 
-	if (!err && fdatasync(s->fd))
+	if (!err && (from < to ? sync_file_range(s->fd, from, to - from, TO_DEVICE) : fdatasync(s->fd)))
 		err = -errno;
 	if (err) {
 		char name[32];
@@ -695,7 +612,7 @@ static int segment_sync(struct staging *st, struct segment *s)
 	return 0;
 }
 
-int staging_sync(struct staging *st)
+int staging_sync(struct staging *st, bool flush_follows)
 {
 	struct segment *s;
 	int err = 0;
@@ -707,16 +624,21 @@ int staging_sync(struct staging *st)
 	st->syncing += st->unsynced;
 	st->unsynced = 0;
 	while (!err && (s = next_dirty(st))) {
+		bool replaces = s->dirty_from >= s->zeroed_from && s->dirty_to <= s->zeroed;
+		uint32_t from = s->dirty_from, to = flush_follows && replaces ? s->dirty_to : 0;
+
 		s->dirty = false;
 		s->synced_in = st->round;
 		s->users++;
 		pthread_mutex_unlock(&st->lock);
-		err = segment_sync(st, s);
+		err = segment_sync(st, s, from, to);
 		pthread_mutex_lock(&st->lock);
 		segment_unpin(st, s);
 	}
-	if (!err)
+	if (!err) {
+		st->last_sync = st->syncing;
 		st->syncing = 0;
+	}
 	pthread_mutex_unlock(&st->lock);
 	return err;
 }
@@ -731,85 +653,11 @@ int staging_sync_segment(struct staging *st, uint64_t segment)
 	pthread_mutex_unlock(&st->lock);
 	if (err)
 		return err;
-	err = segment_sync(st, s);
+	err = segment_sync(st, s, 0, 0);
 	pthread_mutex_lock(&st->lock);
 	segment_unpin(st, s);
 	pthread_mutex_unlock(&st->lock);
 	return err;
-}
-
-/* --- verifying --- */
-
-/* Reads around the page cache where the file system can, so that what counts is what the disk has (P12). */
-static int direct_read(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint8_t *buf, uint32_t *got)
-{
-	char name[32];
-	int fd, err = 0;
-	size_t done = 0;
-
-	segment_name(name, segment);
-	fd = openat(st->dirfd, name, O_RDONLY | O_DIRECT | O_CLOEXEC);
-	if (fd < 0 && errno == EINVAL) {
-		fd = openat(st->dirfd, name, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0)
-			(void)posix_fadvise(fd, off, len, POSIX_FADV_DONTNEED);
-	}
-	if (fd < 0)
-		return open_error(errno);
-	while (done < len) {
-		ssize_t n = pread(fd, buf + done, len - done, (off_t)off + (off_t)done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			err = -EIO;
-		if (n <= 0)
-			break;
-		done += (size_t)n;
-		if (done % DIRECT_ALIGN) /* the end of the file */
-			break;
-	}
-	close(fd);
-	*got = (uint32_t)done;
-	return err;
-}
-
-int staging_verify(struct staging *st, uint64_t segment, uint32_t off, uint32_t len, uint64_t sum)
-{
-	uint32_t from = off / DIRECT_ALIGN * DIRECT_ALIGN, size = VERIFY_WINDOW;
-	int err;
-
-	if (len > APPEND_MAX || off > SEGMENT_SIZE - len)
-		return -EBADMSG;
-	if (!st->window) {
-		if (posix_memalign((void **)&st->window, DIRECT_ALIGN, APPEND_MAX + 2 * DIRECT_ALIGN))
-			return st->window = NULL, -ENOMEM;
-		st->window_len = 0;
-	}
-	if (st->window_segment != segment || off < st->window_off || off + len > st->window_off + st->window_len) {
-		if (off - from + len > size)
-			size = (off - from + len + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
-		st->window_len = 0;
-		err = FAULT_ERR("staging.verify");
-		if (!err)
-			err = direct_read(st, segment, from, size, st->window, &st->window_len);
-		if (err) {
-			st->window_len = 0;
-			return err;
-		}
-		st->window_segment = segment;
-		st->window_off = from;
-		if (off + len > from + st->window_len)
-			return -EBADMSG;
-	}
-	return XXH3_64bits(st->window + (off - st->window_off), len) == sum ? 0 : -EBADMSG;
-}
-
-void staging_verify_end(struct staging *st)
-{
-	free(st->window);
-	st->window = NULL;
-	st->window_len = 0;
 }
 
 /* --- the rest --- */

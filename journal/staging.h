@@ -41,13 +41,21 @@ int staging_read(struct staging *st, uint64_t segment, uint32_t off, void *buf, 
 /* The same for bytes [off, off + len) of a run, for readers who know its checksum. What an earlier life wrote is compared with
  * it, all of the run: -EBADMSG, or -ENOMEM. What this life wrote is in memory or was synced before our eyes. */
 int staging_read_run(struct staging *st, const struct staged *run, uint32_t off, void *buf, size_t len);
-/* Flusher only: fdatasync every segment that was appended to since the last call began. A failure is terminal. */
-int staging_sync(struct staging *st);
+/* Flusher only: syncs every segment that was appended to since the last call began. With flush_follows the caller promises to
+ * fdatasync a file of the same file system and device before it relies on anything: then bytes that replaced zeros are only
+ * written to the device, and that flush takes them through its cache. A failure is terminal. */
+int staging_sync(struct staging *st, bool flush_follows);
 /* The same for one segment, appended to by an earlier process (recovery). -ENOENT, -EIO (terminal). */
 int staging_sync_segment(struct staging *st, uint64_t segment);
 /* Gives back the preallocated room behind the last written byte of every sealed segment, and those never written to.
  * Only when everything that records name has been synced (after recovery): what is unsynced may look unwritten. */
 void staging_trim_tails(struct staging *st);
+/* At a clean close, after the last sync and before staging_close: gives back the room behind the last byte of this life's segments. */
+void staging_close_tails(struct staging *st);
+/* Flusher only, after a staging_sync: when that was small, sees to it that zeros are written and synced for some way behind the
+ * tail, so that the next small sync has nothing but data to flush. Blocks. 0, also when the disk would not take them; -EIO is a
+ * failed sync, terminal. */
+int staging_zero_ahead(struct staging *st);
 /* Makes the next segment ahead of need, when the current one is half full. Blocks; the flusher calls it. 0, -errno. */
 int staging_prepare(struct staging *st);
 /* While held no segment is made: an append that needs one gets -ENOSPC. The flusher holds it from the moment the reserve was

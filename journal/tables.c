@@ -128,6 +128,12 @@ void key_reap(struct jkey *k, uint64_t ino, uint64_t from)
 	key_u64(k, from);
 }
 
+void key_parent(struct jkey *k, uint64_t ino, uint64_t parent)
+{
+	key_ino_only(k, T_PARENT, ino);
+	key_u64(k, parent);
+}
+
 void key_meta(struct jkey *k, const char *name)
 {
 	key_start(k, T_META);
@@ -168,7 +174,7 @@ int key_parse_ino(const void *key, size_t n, uint64_t *ino)
 {
 	const uint8_t *p = key;
 
-	if (n < 9 || !memchr("idexscCpor", p[0], 10))
+	if (n < 9 || !memchr("idexscCporP", p[0], 11))
 		return -EUCLEAN;
 	*ino = get_be64(p + 1);
 	return 0;

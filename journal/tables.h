@@ -22,12 +22,15 @@ enum jtable {
 	T_CUT = 'c',	   /* ino, seq                 -> from be64: hides extents born before seq at or above from (DESIGN 3.1) */
 	T_CHUNK = 'C',	   /* ino, chunk u32           -> be64 Redis position of the load: this chunk's list has been loaded */
 	T_PUBLISHED = 'p', /* ino, chunk u32           -> the chunk's list as Redis has it: n x 24 bytes (may be empty: no list) */
-	T_WINDOW = 'w',	   /* end seq, part u16        -> a window that was chosen (redis/window.h); kept until trim */
+	T_WINDOW = 'w',	   /* end seq, part u16        -> a window that was chosen (redis/window.h); kept until trim is behind it */
 	T_SMAP = 'm',	   /* segment, off u32         -> struct smap_val: where a staged run went; kept until trim */
 	T_ORPHAN = 'o',	   /* ino                      -> u8 enum orphan_state: unlinked, the kernel still has it */
 	T_REAP = 'r',	   /* ino, from be64           -> empty: extents at or above from are dead, delete them lazily */
+	T_PARENT = 'P',	   /* ino, parent              -> be32 names there: of a file of several names, if IL_PARENTS */
 	T_META = 'k',	   /* name                     -> value: positions, id ranges, fencing, counters */
 };
+
+enum quota_kind { QUOTA_DIR, QUOTA_USER, QUOTA_GROUP };
 
 #define JKEY_MAX 288
 
@@ -52,6 +55,7 @@ void key_window(struct jkey *k, uint64_t end, uint16_t part);
 void key_smap(struct jkey *k, uint64_t segment, uint32_t off);
 void key_orphan(struct jkey *k, uint64_t ino);
 void key_reap(struct jkey *k, uint64_t ino, uint64_t from);
+void key_parent(struct jkey *k, uint64_t ino, uint64_t parent);
 void key_meta(struct jkey *k, const char *name);
 
 /* Parsers: 0 or -EUCLEAN. `name` points into the key. */
@@ -65,6 +69,7 @@ enum {
 	IL_DATA_LOCAL = 1,    /* born here: no chunk list in Redis that we do not know; never load */
 	IL_DIR_COMPLETE = 2,  /* a directory whose entries are all here (or tombstoned) */
 	IL_XATTR_COMPLETE = 4, /* all extended attributes are here */
+	IL_PARENTS = 16, /* has had several names, and the directories of all are in T_PARENT */
 	IL_PLAIN = 8	       /* born here, and never had an attribute, a cut or a loaded list: nothing to look for */
 };
 
@@ -107,6 +112,9 @@ struct smap_val {
 #define SMAP_VAL_LEN 28
 void smap_val_encode(const struct smap_val *v, uint8_t out[SMAP_VAL_LEN]);
 int smap_val_decode(const void *p, size_t n, struct smap_val *v);
+
+/* Meta keys of ACL rules: this and the decimal number -> the rule as in Redis's hash `acl`. */
+#define ACL_META "acl:"
 
 enum orphan_state {
 	ORPHAN_LOCAL = 0,     /* Redis does not know of it, or knows it under names that replay will remove */

@@ -10,7 +10,7 @@
 #include "recovery/recover.h"
 #include "recovery/remote.h"
 #include "recovery/scan.h"
-#include "recovery/windows.h"
+#include "redis/windows.h"
 #include "util/errmsg.h"
 
 int recover_cannot(const char *text)
@@ -28,21 +28,6 @@ int recover_tell(const struct recover_options *o, const struct report *r)
 	if (fflush(stdout))
 		return recover_cannot("cannot write the report");
 	return report_exit(r);
-}
-
-static int note_aside(void *arg, const char *name)
-{
-	return report_broken(arg, NULL, "recovery could not take acknowledged records; the first bytes of them are in setaside/%s", name);
-}
-
-static int look_aside(const char *cache, struct report *r)
-{
-	int n = cache_setaside(cache, note_aside, r);
-
-	if (n < 0)
-		return n;
-	r->setaside = (uint64_t)n;
-	return 0;
 }
 
 static int look_journal(const struct inspect *found, struct journal *j, struct report *r)
@@ -67,7 +52,11 @@ static void advise(const struct recover_options *o, struct report *r)
 {
 	const char *url = o->meta_url ? "" : " META-URL";
 
-	if (r->broken.n && r->position && strcmp(r->position, "same") != 0 && strcmp(r->position, "earlier") != 0)
+	if (r->broken.n && r->rebase)
+		snprintf(r->advice, sizeof(r->advice), "this journal cannot be replayed into that Redis; copy into the volume what only it knows "
+			"(jfs-recover rebase, with --apply, --cache-dir %.400s and the META-URL), or save it as plain files: jfs-recover export "
+			"--apply --cache-dir %.400s TARGET", r->cache, r->cache);
+	else if (r->broken.n && r->position && strcmp(r->position, "same") != 0 && strcmp(r->position, "earlier") != 0)
 		snprintf(r->advice, sizeof(r->advice), "this journal cannot be replayed into that Redis; save what is only here: "
 			"jfs-recover export --apply --cache-dir %.900s TARGET", r->cache);
 	else if (r->broken.n && r->staged_bad)
@@ -75,6 +64,9 @@ static void advise(const struct recover_options *o, struct report *r)
 			"up (jfs-recover discard --apply --cache-dir %.400s PATH...), then all others can be replayed", r->cache, r->cache);
 	else if (r->broken.n)
 		snprintf(r->advice, sizeof(r->advice), "copy %s before anything else, then mount or replay what is whole", r->cache);
+	else if ((r->backlog_ops || r->backlog_bytes) && r->moved && r->redis_epoch && !r->released)
+		snprintf(r->advice, sizeof(r->advice), "if nothing runs any more with the directory that holds the lease: jfs-recover replay "
+			"--apply --takeover --cache-dir %.900s%s", r->cache, url);
 	else if (r->backlog_ops || r->backlog_bytes)
 		snprintf(r->advice, sizeof(r->advice), "mount the volume with this cache directory, or: jfs-recover replay --apply "
 			"--cache-dir %.900s%s", r->cache, url);
@@ -95,6 +87,8 @@ static int look_windows(struct journal *j, struct report *r, struct errmsg *e)
 		r->no_replay = true;
 		rc = report_broken(r, NULL, "%" PRIu64 " of %" PRIu64 " windows that the journal remembers are damaged", w.damaged, w.windows);
 	}
+	if (rc == -ENOTSUP)
+		return errmsg_set(e, rc, "the journal remembers a window of a newer format version: use the newer jfs that wrote it");
 	return rc ? errmsg_set(e, rc, "the journal cannot be read: %s", strerror(-rc)) : 0;
 }
 
@@ -118,6 +112,8 @@ static int look(const struct recover_options *o, struct scan *s, struct report *
 		rc = look_windows(s->j, r, e);
 	if (!rc)
 		rc = scan_walk(s, applied, r, e);
+	if (!rc && (rc = aside_tell(&s->aside, s->paths, r)) != 0)
+		errmsg_set(e, rc, "out of memory");
 	if (!rc && (rc = scan_staging(s, r)) != 0)
 		errmsg_set(e, rc, "staging cannot be read: %s", strerror(-rc));
 	if (!rc && rm && !o->no_objects)
@@ -161,7 +157,7 @@ int recover_look_then(const struct recover_options *o, const char *cache, struct
 	if (!rc)
 		rc = look_journal(&found, j, r);
 	if (!rc)
-		rc = look_aside(cache, r);
+		rc = aside_load(&s.aside, cache, s.paths);
 	if (rc)
 		errmsg_set(&e, rc, "%s: %s", cache, strerror(-rc));
 	else

@@ -15,11 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "daemon/fs.h"
+#include "recovery/plain.h"
 #include "recovery/progress.h"
 #include "recovery/recover.h"
 #include "util/fault.h"
@@ -79,55 +78,6 @@ static int parent_open(struct export *x, const char *path, char *name)
 	}
 }
 
-/* --- what is common to all kinds --- */
-
-static int copy_xattrs(struct export *x, int fd, uint64_t ino)
-{
-	struct view_iter *it;
-	const uint8_t *key, *val;
-	size_t klen, vlen;
-	struct jkey k;
-	int rc;
-
-	key_xattr(&k, ino, "", 0);
-	journal_lock(x->s->j);
-	it = view_seek(x->s->j, &k, 9);
-	rc = it ? 0 : -EIO;
-	while (!rc && (rc = view_step(it, &key, &klen, &val, &vlen)) == 1) {
-		char name[256] = "";
-
-		rc = 0;
-		if (klen - 9 < sizeof(name)) {
-			memcpy(name, key + 9, klen - 9);
-			if (fsetxattr(fd, name, val, vlen, 0) && errno != ENOTSUP && errno != EPERM && errno != EACCES)
-				rc = -errno;
-		}
-	}
-	if (it)
-		view_end(it);
-	journal_unlock(x->s->j);
-	return rc;
-}
-
-static void times_of(const struct jfs_attr *a, struct timespec times[2])
-{
-	times[0] = (struct timespec){.tv_sec = a->atime, .tv_nsec = a->atime_nsec};
-	times[1] = (struct timespec){.tv_sec = a->mtime, .tv_nsec = a->mtime_nsec};
-}
-
-/* Owner, mode, times. Who is not root keeps what he may. */
-static int attributes(int fd, const struct jfs_attr *a)
-{
-	struct timespec times[2];
-
-	times_of(a, times);
-	if (fchown(fd, a->uid, a->gid) && errno != EPERM)
-		return -errno;
-	if (fchmod(fd, a->mode) && errno != EPERM)
-		return -errno;
-	return futimens(fd, times) ? -errno : 0;
-}
-
 /* --- files --- */
 
 /* Bytes of [0, length) that staging does not have and that are no hole; *first: where they begin. */
@@ -174,15 +124,9 @@ static int copy_run(struct export *x, int fd, const struct staged_ref *ref)
 
 		if (rc)
 			return rc;
-		for (uint32_t done = 0; done < n;) {
-			ssize_t w = pwrite(fd, x->buf + done, n - done, (off_t)(ref->file_off + at + done));
-
-			if (w < 0 && errno == EINTR)
-				continue;
-			if (w <= 0)
-				return w ? -errno : -EIO;
-			done += (uint32_t)w;
-		}
+		rc = plain_write(fd, x->buf, n, ref->file_off + at);
+		if (rc)
+			return rc;
 		at += n;
 	}
 	return 0;
@@ -261,9 +205,9 @@ static int export_file(struct export *x, int dir, const char *name, const struct
 	if (!rc)
 		rc = copy_staged(x, fd, ino, a->length, &bad);
 	if (!rc)
-		rc = copy_xattrs(x, fd, ino);
+		rc = plain_xattrs(x->fs, fd, ino, true, NULL, x->r, path);
 	if (!rc)
-		rc = attributes(fd, a);
+		rc = plain_attributes(fd, a);
 	if (!rc && fsync(fd))
 		rc = -errno;
 	if (close(fd) && !rc)
@@ -286,9 +230,9 @@ static int export_dir(struct export *x, int dir, const char *name, const char *p
 
 	if (fd < 0)
 		return fail(x, path, "cannot be made", errno);
-	rc = copy_xattrs(x, fd, ino);
+	rc = plain_xattrs(x->fs, fd, ino, true, NULL, x->r, path);
 	if (!rc)
-		rc = attributes(fd, a);
+		rc = plain_attributes(fd, a);
 	close(fd);
 	x->out->others++;
 	return rc ? fail(x, path, "its attributes", -rc) : 0;
@@ -296,33 +240,17 @@ static int export_dir(struct export *x, int dir, const char *name, const char *p
 
 static int export_node(struct export *x, int dir, const char *name, const char *path, uint64_t ino, const struct jfs_attr *a)
 {
-	static const mode_t kinds[] = {[JFS_FIFO] = S_IFIFO, [JFS_BLOCKDEV] = S_IFBLK, [JFS_CHARDEV] = S_IFCHR, [JFS_SOCKET] = S_IFSOCK};
-	char target[JFS_SYMLINK_MAX + 1];
-	struct timespec times[2];
-	size_t n = JFS_SYMLINK_MAX;
-	struct fs_need need;
-	int rc = 0;
+	int rc;
 
-	if (a->type == JFS_SYMLINK) {
-		rc = fs_readlink(x->fs, ino, target, &n, &need);
-		if (rc > 0) {
-			x->out->partial++;
-			return report_broken(x->r, path, "the target of this symbolic link is only in Redis");
-		}
-		if (rc)
-			return fail(x, path, "its target cannot be read", -rc);
-		target[n] = '\0';
-	}
 	if (unlinkat(dir, name, 0) && errno != ENOENT)
 		return fail(x, path, "is in the way", errno);
-	rc = a->type == JFS_SYMLINK ? symlinkat(target, dir, name) : mknodat(dir, name, kinds[a->type] | (a->mode & 07777), a->rdev);
+	rc = plain_node(x->fs, dir, name, ino, a);
+	if (rc == -ENODATA) {
+		x->out->partial++;
+		return report_broken(x->r, path, "the target of this symbolic link is only in Redis");
+	}
 	if (rc)
-		return fail(x, path, "cannot be made", errno);
-	if (fchownat(dir, name, a->uid, a->gid, AT_SYMLINK_NOFOLLOW) && errno != EPERM)
-		return fail(x, path, "its owner", errno);
-	times_of(a, times);
-	if (utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW))
-		return fail(x, path, "its times", errno);
+		return fail(x, path, "cannot be made", -rc);
 	x->out->others++;
 	return 0;
 }
@@ -368,7 +296,7 @@ static int open_top(struct export *x)
 int export_tree(struct scan *s, const char *dir, struct report *r, struct exported *out, struct errmsg *e)
 {
 	struct export x = {.s = s, .r = r, .out = out, .e = e, .dir = dir, .top = -1};
-	const struct fs_config fc = {.read_only = true};
+	const struct fs_config fc = {.read_only = true, .acl = true};
 	struct progress bar;
 	size_t n = r->unsafe.n;
 	int rc = open_top(&x);

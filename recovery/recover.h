@@ -10,6 +10,7 @@
 
 struct recover_options {
 	bool apply, json, all, takeover, no_objects, debug;
+	bool remove_others, trust_objects; /* of rebase */
 	bool allow_any_fs; /* tests */
 	char *cache_dir, *uuid, *hot_dir;
 	uint64_t timeout_ns; /* replay --apply: give up then, 0: never */
@@ -23,6 +24,7 @@ struct recover_options {
 int recover_check(const struct recover_options *o, const char *cache);
 int recover_replay(const struct recover_options *o, const char *cache);
 int recover_export(const struct recover_options *o, const char *cache);
+int recover_rebase(const struct recover_options *o, const char *cache);
 int recover_discard(const struct recover_options *o, const char *cache);
 
 /* The common part: looks at everything and fills the report (zeroed before). RECOVER_CLEAN: see report_exit for the

@@ -22,7 +22,9 @@ static const struct opt table[] = {
 	{"json", 0, OPT_FLAG, AT(json), 0, false, NULL, "print JSON"},
 	{"all", 0, OPT_FLAG, AT(all), 0, false, NULL, "list every path, not only the first hundred"},
 	{"no-objects", 0, OPT_FLAG, AT(no_objects), 0, false, NULL, "do not ask the object store"},
-	{"takeover", 0, OPT_FLAG, AT(takeover), 0, false, NULL, "replay: take the volume from the host that holds it"},
+	{"delete", 0, OPT_FLAG, AT(remove_others), 0, false, NULL, "rebase: remove what the volume has and the journal has not"},
+	{"trust-objects", 0, OPT_FLAG, AT(trust_objects), 0, false, NULL, "rebase: no other client has written since Redis was restored"},
+	{"takeover", 0, OPT_FLAG, AT(takeover), 0, false, NULL, "replay, rebase: take the volume from the host that holds it"},
 	{"timeout", 0, OPT_TIME, AT(timeout_ns), 0, false, "TIME", "replay: give up after this time (default: wait for Redis and S3)"},
 	{"debug", 0, OPT_FLAG, AT(debug), 0, false, NULL, "log more, to stderr"},
 	{"allow-any-fs", 0, OPT_FLAG, AT(allow_any_fs), 0, false, NULL, NULL},
@@ -37,6 +39,8 @@ static const struct options_spec spec = {
 		   "  check      verify the journal and list by path what is only here\n"
 		   "  replay     bring the volume up to date without mounting (with --apply)\n"
 		   "  export     write the files that are only here below TARGET, without Redis and the object store (with --apply)\n"
+		   "  rebase     after Redis was restored from a backup or reloaded: copy into the volume what only the\n"
+		   "             journal knows, as if it were done again (with --apply)\n"
 		   "  discard    give up files that cannot be saved, so that all others can be replayed (with --apply)\n\n"
 		   "exit status: 0 clean, 1 repaired, 2 work is only here, 4 something is broken, 8 cannot run, 16 usage",
 	.opts = table,
@@ -47,17 +51,15 @@ static const struct options_spec spec = {
 static const struct command {
 	const char *name;
 	int (*fn)(const struct recover_options *o, const char *cache);
-	enum { ARG_URL, ARG_URL_TO_APPLY, ARG_DIR_TO_APPLY, ARG_PATHS } arg;
+	enum { ARG_URL, ARG_URL_TO_APPLY, ARG_URL_ALWAYS, ARG_DIR_TO_APPLY, ARG_PATHS } arg;
 } commands[] = {
 	{"check", recover_check, ARG_URL},
 	{"replay", recover_replay, ARG_URL_TO_APPLY},
 	{"export", recover_export, ARG_DIR_TO_APPLY},
+	{"rebase", recover_rebase, ARG_URL_ALWAYS},
 	{"discard", recover_discard, ARG_PATHS},
 	{NULL, NULL, ARG_URL},
 };
-
-/* Of the design, not of this release. */
-static const char *const later[] = {"rebase", NULL};
 
 static int usage(const char *text)
 {
@@ -74,11 +76,6 @@ static int find_command(const char *name, const struct command **out)
 			*out = c;
 			return 0;
 		}
-	for (int i = 0; later[i]; i++)
-		if (strcmp(later[i], name) == 0) {
-			snprintf(text, sizeof(text), "%s is not available in this release", name);
-			return usage(text);
-		}
 	snprintf(text, sizeof(text), "unknown command \"%.100s\"", name);
 	return usage(text);
 }
@@ -91,13 +88,13 @@ static int run(const struct command *c, const struct recover_options *o)
 
 	if (!o->cache_dir)
 		return usage("--cache-dir is missing");
-	if (c->arg == ARG_URL_TO_APPLY && o->apply && !o->meta_url)
+	if ((c->arg == ARG_URL_ALWAYS || (c->arg == ARG_URL_TO_APPLY && o->apply)) && !o->meta_url)
 		return usage("META-URL is missing");
 	if (c->arg == ARG_DIR_TO_APPLY && o->apply && !o->dir)
 		return usage("the directory to export to is missing");
 	if (c->arg == ARG_PATHS && !o->n_paths)
 		return usage("the paths of what is to be discarded are missing");
-	rc = cache_find(o->cache_dir, o->uuid, &cache, &e);
+	rc = cache_find(o->cache_dir, o->uuid, c->arg == ARG_URL_ALWAYS, &cache, &e);
 	if (rc == -EINVAL)
 		return usage(e.text);
 	if (rc)

@@ -8,7 +8,7 @@
 
 #include "daemon/storage.h"
 #include "recovery/progress.h"
-#include "recovery/windows.h"
+#include "redis/windows.h"
 #include "redis/conn.h"
 #include "redis/format.h"
 #include "redis/keys.h"
@@ -22,19 +22,7 @@ struct remote {
 	struct rds_setting setting;
 	struct lease_state lease;
 	bool has_lease, released;
-	char journal[64]; /* whose history the position belongs to */
 };
-
-static int read_owner(struct remote *rm, struct errmsg *e)
-{
-	struct redisReply *r = NULL;
-	int rc = rds_cmd(rm->conn, &r, e, "HGET %s journal", RDS_PRIVATE_KEY);
-
-	if (!rc && r->type == REDIS_REPLY_STRING)
-		snprintf(rm->journal, sizeof(rm->journal), "%s", r->str);
-	rds_reply_free(r);
-	return rc;
-}
 
 int remote_open(const char *meta_url, const char *uuid, struct remote **out, struct errmsg *e)
 {
@@ -58,8 +46,6 @@ int remote_open(const char *meta_url, const char *uuid, struct remote **out, str
 		if (rc == -ENOENT)
 			rc = 0;
 	}
-	if (!rc)
-		rc = read_owner(rm, e);
 	if (rc) {
 		remote_close(rm);
 		return rc;
@@ -76,6 +62,50 @@ void remote_close(struct remote *rm)
 	rds_setting_fini(&rm->setting);
 	explicit_bzero(&rm->url, sizeof(rm->url));
 	free(rm);
+}
+
+bool remote_lease(const struct remote *rm, const char **journal)
+{
+	*journal = rm->lease.journal;
+	return rm->has_lease;
+}
+
+/* Every client that writes takes the next number of a session; zjfs notes the one of its holder (redis/session.c). */
+int remote_alone(struct remote *rm, bool *alone, struct errmsg *e)
+{
+	struct redisReply *r = NULL;
+	char next[32] = "";
+	int rc = rds_cmd(rm->conn, &r, e, "GET %s", RDS_NEXT_SESSION);
+
+	if (!rc && r->type == REDIS_REPLY_STRING)
+		snprintf(next, sizeof(next), "%s", r->str);
+	rds_reply_free(r);
+	r = NULL;
+	if (!rc)
+		rc = rds_cmd(rm->conn, &r, e, "HMGET %s session session.of", RDS_PRIVATE_KEY);
+	if (!rc && (r->type != REDIS_REPLY_ARRAY || r->elements != 2))
+		rc = errmsg_set(e, -EUCLEAN, "unexpected answer to HMGET");
+	*alone = !rc && rm->has_lease && next[0] && r->element[0]->type == REDIS_REPLY_STRING && r->element[1]->type == REDIS_REPLY_STRING &&
+		 strcmp(r->element[0]->str, next) == 0 && strcmp(r->element[1]->str, rm->lease.journal) == 0;
+	rds_reply_free(r);
+	return rc;
+}
+
+int remote_next_slice(struct remote *rm, uint64_t *out, struct errmsg *e)
+{
+	struct redisReply *r = NULL;
+	int rc = rds_cmd(rm->conn, &r, e, "GET %s", RDS_NEXT_CHUNK);
+
+	*out = 0;
+	if (!rc && r->type == REDIS_REPLY_STRING && rds_parse_u64(r->str, r->len, out))
+		rc = errmsg_set(e, -EUCLEAN, "the counter %s in Redis is not a number", RDS_NEXT_CHUNK);
+	rds_reply_free(r);
+	return rc;
+}
+
+int remote_raise(struct remote *rm, uint64_t inode, uint64_t slice, struct errmsg *e)
+{
+	return lease_raise_counters(rm->conn, inode, slice, e);
 }
 
 /* --- the position --- */
@@ -102,56 +132,50 @@ static int other_history(const struct remote *rm, const struct scan *s, struct r
 	r->position = rm->has_lease ? "foreign" : "gone";
 	if (!s->has_position && !work)
 		return 0;
-	r->no_replay = !rm->has_lease || work;
+	r->no_replay = r->rebase = !rm->has_lease || work;
 	if (!rm->has_lease)
 		return report_broken(r, NULL, "Redis has lost the position: the volume was flushed, reloaded or restored");
 	if (work)
 		return report_broken(r, NULL, "the volume went on without this journal: Redis's position belongs to %s, last mounted "
-					      "on %s", rm->journal, r->holder);
+					      "on %s", rm->lease.journal, r->holder);
 	return 0;
+}
+
+/* What an operator reads where replay cannot go on from. */
+static int tell_place(struct report *r, enum windows_place place, uint64_t seq, uint64_t trim)
+{
+	r->no_replay = true;
+	if (place == PLACE_AHEAD)
+		return report_broken(r, NULL, "Redis is at %" PRIu64 ", beyond this journal's end %" PRIu64 ": this is an old copy of it", seq,
+			r->committed);
+	if (place == PLACE_TRIMMED)
+		return report_broken(r, NULL, "Redis fell back to %" PRIu64 "; the log begins only behind %" PRIu64, seq, trim);
+	return report_broken(r, NULL, "Redis is at %" PRIu64 ", where no window of this journal ended: another history", seq);
 }
 
 int remote_position(struct remote *rm, const struct scan *s, struct report *r, uint64_t *applied)
 {
-	const struct rds_position *have = &rm->lease.pos, *want = &s->position;
+	static const char *const names[] = {[PLACE_SAME] = "same", [PLACE_LATER] = "later", [PLACE_EARLIER] = "earlier",
+		[PLACE_TRIMMED] = "earlier", [PLACE_AHEAD] = "later", [PLACE_UNKNOWN] = "foreign"};
 	uint64_t trim = journal_mark(s->j, WM_TRIM); /* under way, perhaps */
-	struct windows_found w;
+	enum windows_place place = PLACE_SAME;
 	int rc;
 
 	fill_lease(rm, r);
-	*applied = want->seq;
-	if (!rm->has_lease || strcmp(rm->journal, r->id) != 0 || !s->has_position)
+	*applied = s->position.seq;
+	if (!rm->has_lease || strcmp(rm->lease.journal, r->id) != 0 || !s->has_position)
 		return other_history(rm, s, r);
-	if (have->seq > r->committed) {
-		r->no_replay = true;
-		r->position = "later";
-		return report_broken(r, NULL, "Redis is at %" PRIu64 ", beyond this journal's end %" PRIu64 ": this is an old copy of it",
-			have->seq, r->committed);
-	}
-	if (have->seq == want->seq && strcmp(have->chain, want->chain) != 0) {
-		r->no_replay = true;
-		r->position = "foreign";
-		return report_broken(r, NULL, "Redis is at %" PRIu64 " of another history of this journal", have->seq);
-	}
 	if (trim < r->trimmed)
 		trim = r->trimmed;
-	if (have->seq < trim) {
-		r->no_replay = true;
-		r->position = "earlier";
-		return report_broken(r, NULL, "Redis fell back to %" PRIu64 "; the log begins only behind %" PRIu64, have->seq, trim);
-	}
-	rc = windows_look(s->j, have, &w);
+	rc = windows_place(s->j, &rm->lease.pos, &s->position, trim, &place);
 	if (rc)
 		return rc;
-	if (have->seq != want->seq && !w.same) {
-		r->no_replay = true;
-		r->position = "foreign";
-		return report_broken(r, NULL, "Redis is at %" PRIu64 ", where no window of this journal ended%s", have->seq,
-			w.known ? " with that chain: another history" : "");
+	r->position = names[place];
+	if (place == PLACE_AHEAD || place == PLACE_TRIMMED || place == PLACE_UNKNOWN) {
+		r->rebase = place != PLACE_AHEAD;
+		return tell_place(r, place, rm->lease.pos.seq, trim);
 	}
-	/* Later: windows were applied whose answers this journal has not noted. Earlier: Redis forgot, replay heals it. */
-	r->position = have->seq == want->seq ? "same" : have->seq > want->seq ? "later" : "earlier";
-	*applied = have->seq;
+	*applied = rm->lease.pos.seq;
 	return 0;
 }
 
@@ -311,22 +335,46 @@ static int ask_all(struct obj_store *st, const struct block_format *f, const str
 	return rc ? errmsg_set(e, rc, "the object store cannot be asked: %s", strerror(-rc)) : 0;
 }
 
-int remote_objects(struct remote *rm, const struct scan *s, uint64_t applied, struct report *r, struct errmsg *e)
+/* The store that the setting names, and how its objects are cut. */
+static int open_store(struct remote *rm, struct obj_store **store, struct block_format *f, struct errmsg *e)
 {
 	const struct storage_limits limits = {.max_parallel = IN_FLIGHT, .retries = 2, .timeout_ms = 30000};
-	struct block_format f = {.block_size = (uint32_t)rm->setting.block_kib * 1024, .hash_prefix = rm->setting.hash_prefix};
-	struct staged_slice *v = NULL;
-	struct obj_store *st = NULL;
-	struct block_ask *b = NULL;
-	size_t n, blocks, at = 0;
 	int rc = rds_setting_check(&rm->setting, e);
 
 	if (rc)
 		return rc;
-	snprintf(f.volume, sizeof(f.volume), "%s", rm->setting.name);
-	if (compress_parse(rm->setting.compression, &f.compression))
+	*f = (struct block_format){.block_size = (uint32_t)rm->setting.block_kib * 1024, .hash_prefix = rm->setting.hash_prefix};
+	snprintf(f->volume, sizeof(f->volume), "%s", rm->setting.name);
+	if (compress_parse(rm->setting.compression, &f->compression))
 		return errmsg_set(e, -ENOTSUP, "unknown compression \"%s\"", rm->setting.compression);
-	rc = storage_open(&rm->setting, &limits, &st, e);
+	return storage_open(&rm->setting, &limits, store, e);
+}
+
+int remote_reader(struct remote *rm, struct obj_store **store, struct slice_reader **out, struct errmsg *e)
+{
+	struct reader_config c = {.buffer_bytes = 64ull << 20, .readahead = 4};
+	int rc = open_store(rm, store, &c.format, e);
+
+	if (rc)
+		return rc;
+	c.store = *store;
+	rc = reader_new(&c, out);
+	if (!rc)
+		return 0;
+	obj_store_close(*store);
+	*store = NULL;
+	return errmsg_set(e, rc, "out of memory");
+}
+
+int remote_objects(struct remote *rm, const struct scan *s, uint64_t applied, struct report *r, struct errmsg *e)
+{
+	struct block_format f;
+	struct staged_slice *v = NULL;
+	struct obj_store *st = NULL;
+	struct block_ask *b = NULL;
+	size_t n, blocks, at = 0;
+	int rc = open_store(rm, &st, &f, e);
+
 	if (rc)
 		return rc;
 	rc = choose(s, applied, &f, &v, &n, &blocks);

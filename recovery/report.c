@@ -15,6 +15,9 @@ void report_free(struct report *r)
 		free(r->broken.v[i].path);
 		free(r->broken.v[i].text);
 	}
+	for (size_t i = 0; i < r->changes.n; i++)
+		free(r->changes.v[i].path);
+	vec_free(&r->changes);
 	vec_free(&r->unsafe);
 	vec_free(&r->broken);
 }
@@ -46,10 +49,30 @@ int report_unsafe(struct report *r, const char *path, uint64_t ino, const char *
 	return u->path ? 0 : -ENOMEM;
 }
 
+int report_change(struct report *r, const char *path, const char *what)
+{
+	struct change *c = vec_add(&r->changes);
+
+	if (!c)
+		return -ENOMEM;
+	*c = (struct change){.path = strdup(path), .what = what};
+	return c->path ? 0 : -ENOMEM;
+}
+
+bool report_differs(const struct report *r)
+{
+	for (size_t i = 0; i < r->changes.n; i++)
+		if (strcmp(r->changes.v[i].what, "kept") != 0)
+			return true;
+	return false;
+}
+
 enum recover_exit report_exit(const struct report *r)
 {
 	if (r->broken.n)
 		return RECOVER_BROKEN;
+	if (r->rebased)
+		return r->applied_now ? RECOVER_REPAIRED : report_differs(r) ? RECOVER_BACKLOG : RECOVER_CLEAN;
 	if ((r->backlog_ops || r->backlog_bytes) && !r->exported_to && !r->discarded)
 		return RECOVER_BACKLOG;
 	return r->applied_now ? RECOVER_REPAIRED : RECOVER_CLEAN;
@@ -83,18 +106,21 @@ static void print_remote(const struct report *r)
 			r->objects_missing, r->objects_short);
 }
 
-void report_print(const struct report *r, bool all)
+static void print_changes(const struct report *r, bool all)
+{
+	const char *label = r->applied_now ? "rebased" : "to rebase";
+	size_t shown = all || r->changes.n <= SHOWN ? r->changes.n : SHOWN;
+
+	for (size_t i = 0; i < shown; i++)
+		printf("%-10s %-8s %s\n", label, r->changes.v[i].what, r->changes.v[i].path);
+	if (shown < r->changes.n)
+		printf("%-10s ... and %zu more: --all lists them\n", label, r->changes.n - shown);
+}
+
+static void print_unsafe(const struct report *r, bool all)
 {
 	size_t shown = all || r->unsafe.n <= SHOWN ? r->unsafe.n : SHOWN;
 
-	printf("journal    %s\n", r->cache);
-	printf("volume     %s\n", r->uuid);
-	printf("records    durable %" PRIu64 ", in the hot log %" PRIu64 " more, applied %" PRIu64 ", log from %" PRIu64 " on\n",
-		r->durable, r->hot_records, r->applied, r->trimmed + 1);
-	printf("last end   %s%s\n", r->clean ? "clean" : r->power_cut ? "power cut (or the hot directory is gone)" : "killed",
-		r->moved ? "; by another machine or in another directory: perhaps a copy" : "");
-	printf("staging    %" PRIu64 " bytes verified, %" PRIu64 " of them damaged\n", r->staged_bytes, r->staged_bad);
-	print_remote(r);
 	for (size_t i = 0; i < shown; i++) {
 		const struct unsafe *u = &r->unsafe.v[i];
 
@@ -105,6 +131,35 @@ void report_print(const struct report *r, bool all)
 	}
 	if (shown < r->unsafe.n)
 		printf("only here  ... and %zu more: --all lists them\n", r->unsafe.n - shown);
+}
+
+static void print_summary(const struct report *r)
+{
+	if (!r->rebased)
+		printf("summary    %s: %" PRIu64 " operations and %" PRIu64 " bytes are only here\n", verdict(r), r->backlog_ops,
+			r->backlog_bytes);
+	else
+		printf("summary    %s: the volume %s in %zu names, %" PRIu64 " bytes were copied\n", verdict(r),
+			r->applied_now ? "differed" : "differs", r->changes.n, r->rebased_bytes);
+	if (r->advice[0])
+		printf("to do      %s\n", r->advice);
+}
+
+void report_print(const struct report *r, bool all)
+{
+
+	printf("journal    %s\n", r->cache);
+	printf("volume     %s\n", r->uuid);
+	printf("records    durable %" PRIu64 ", in the hot or sync log %" PRIu64 " more, applied %" PRIu64 ", log from %" PRIu64 " on\n",
+		r->durable, r->hot_records, r->applied, r->trimmed + 1);
+	printf("last end   %s%s\n", r->clean ? "clean" : r->power_cut ? "power cut (or the hot directory is gone)" : "killed",
+		r->moved ? "; by another machine or in another directory: perhaps a copy" : "");
+	printf("staging    %" PRIu64 " bytes verified, %" PRIu64 " of them damaged\n", r->staged_bytes, r->staged_bad);
+	if (!r->rebased) {
+		print_remote(r);
+		print_unsafe(r, all);
+	}
+	print_changes(r, all);
 	for (size_t i = 0; i < r->broken.n; i++)
 		printf("broken     %s%s%s\n", r->broken.v[i].path ? r->broken.v[i].path : "", r->broken.v[i].path ? ": " : "",
 			r->broken.v[i].text);
@@ -114,10 +169,7 @@ void report_print(const struct report *r, bool all)
 		printf("exported   %" PRIu64 " files with %" PRIu64 " bytes and %" PRIu64 " others to %s, %" PRIu64 " files not whole, %" PRIu64
 			" left out (only their attributes are here)\n", r->exported_files, r->exported_bytes, r->exported_others, r->exported_to,
 			r->exported_partial, r->exported_skipped);
-	printf("summary    %s: %" PRIu64 " operations and %" PRIu64 " bytes are only here\n", verdict(r), r->backlog_ops,
-		r->backlog_bytes);
-	if (r->advice[0])
-		printf("to do      %s\n", r->advice);
+	print_summary(r);
 }
 
 static json_t *number(uint64_t n)
@@ -172,6 +224,20 @@ static json_t *redis_json(const struct report *r)
 		(json_int_t)r->redis_epoch, "released", r->released, "holder", r->holder, "seen", r->holder_seen);
 }
 
+static json_t *rebased_json(const struct report *r)
+{
+	json_t *o, *a;
+
+	if (!r->rebased)
+		return json_null();
+	a = json_array();
+	for (size_t i = 0; i < r->changes.n; i++)
+		json_array_append_new(a, json_pack("{s:s, s:s}", "path", r->changes.v[i].path, "what", r->changes.v[i].what));
+	o = json_pack("{s:I, s:o}", "bytes", (json_int_t)r->rebased_bytes, "changes", a);
+	json_object_set_new(o, "journal", r->left_at ? json_string(r->left_at) : json_null());
+	return o;
+}
+
 int report_json(const struct report *r)
 {
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i}", "command", r->command, "cache", r->cache, "volume", r->uuid, "result",
@@ -190,6 +256,7 @@ int report_json(const struct report *r)
 	json_object_set_new(o, "exported", !r->exported_to ? json_null() : json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "directory",
 		r->exported_to, "files", (json_int_t)r->exported_files, "others", (json_int_t)r->exported_others, "bytes",
 		(json_int_t)r->exported_bytes, "partial", (json_int_t)r->exported_partial, "skipped", (json_int_t)r->exported_skipped));
+	json_object_set_new(o, "rebased", rebased_json(r));
 	json_object_set_new(o, "only_here", unsafe_json(r));
 	json_object_set_new(o, "broken", broken_json(r));
 	json_object_set_new(o, "advice", json_string(r->advice));

@@ -29,8 +29,13 @@ struct unsafe { /* what is only here */
 	const char *state;   /* "new", "changed", "removed" */
 };
 
+struct change { /* where the volume differs from what is here */
+	char *path;	  /* escaped */
+	const char *what; /* "new", "changed", "conflict", "kept", "removed": jfs-recover(8) */
+};
+
 struct report {
-	const char *command; /* "check", "replay", "export", "discard" */
+	const char *command; /* "check", "replay", "export", "discard", "rebase" */
 	const char *cache;
 	char uuid[64], id[64];
 	/* the journal */
@@ -49,13 +54,19 @@ struct report {
 	char holder[600], holder_seen[32];
 	uint64_t objects, objects_missing, objects_short;
 	VEC(struct finding) broken;
-	bool no_replay; /* one of them: what is here must not, or cannot, be brought to Redis */
+	bool no_replay; /* one of them: what is here must not, or cannot, be replayed into Redis */
+	bool rebase;	/* only a rebase brings it there */
 	/* replay */
 	bool applied_now;
 	uint64_t discarded; /* files that were given up */
 	/* export */
 	const char *exported_to; /* NULL: nothing was written */
 	uint64_t exported_files, exported_others, exported_bytes, exported_partial, exported_skipped;
+	/* rebase */
+	bool rebased; /* compared with the volume: */
+	VEC(struct change) changes;
+	uint64_t rebased_bytes;
+	const char *left_at; /* where the journal is now that all of it is in the volume; NULL: that is not so */
 	char advice[1200];
 };
 
@@ -63,6 +74,9 @@ void report_free(struct report *r);
 /* Adds a finding; the text is formatted, the path (escaped already, may be NULL) copied. 0, -ENOMEM. */
 int report_broken(struct report *r, const char *path, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int report_unsafe(struct report *r, const char *path, uint64_t ino, const char *state, uint64_t bytes);
+int report_change(struct report *r, const char *path, const char *what);
+/* Is one of them still to be made in the volume? */
+bool report_differs(const struct report *r);
 /* The verdict; RECOVER_REPAIRED only when `applied_now`. */
 enum recover_exit report_exit(const struct report *r);
 /* To stdout. `all`: every path, else the first hundred. */

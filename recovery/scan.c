@@ -6,9 +6,9 @@
 
 #include "journal/record.h"
 #include "recovery/progress.h"
+#include "redis/windows.h"
 
 /* Where the replayer notes the position that base knows to be applied. */
-#define META_APPLIED "applied"
 
 int scan_init(struct scan *s, struct journal *j, const struct inspect *found)
 {
@@ -16,6 +16,7 @@ int scan_init(struct scan *s, struct journal *j, const struct inspect *found)
 	s->j = j;
 	s->found = found;
 	backlog_init(&s->backlog);
+	aside_init(&s->aside);
 	s->paths = paths_new();
 	return s->paths ? 0 : -ENOMEM;
 }
@@ -24,6 +25,7 @@ void scan_fini(struct scan *s)
 {
 	staged_free(&s->staged);
 	backlog_fini(&s->backlog);
+	aside_fini(&s->aside);
 	paths_free(s->paths);
 	vec_free(&s->uses);
 	vec_free(&s->cuts);
@@ -31,23 +33,9 @@ void scan_fini(struct scan *s)
 
 int scan_position(struct scan *s)
 {
-	const void *val;
-	struct jkey k;
-	size_t n;
-	int rc;
+	int rc = windows_left(s->j, &s->position);
 
-	key_meta(&k, META_APPLIED);
-	journal_lock(s->j);
-	rc = view_get(s->j, &k, &val, &n);
-	if (!rc && n < 16 + RDS_CHAIN_LEN)
-		rc = -EUCLEAN;
-	if (!rc) {
-		s->has_position = true;
-		s->position.epoch = get_be64(val);
-		s->position.seq = get_be64((const uint8_t *)val + 8);
-		memcpy(s->position.chain, (const uint8_t *)val + 16, RDS_CHAIN_LEN);
-	}
-	journal_unlock(s->j);
+	s->has_position = rc == 0;
 	return rc == -ENOENT ? 0 : rc;
 }
 
@@ -190,6 +178,8 @@ static int take_key(struct scan *s, const uint8_t *key, size_t klen, const uint8
 	case T_CUT:
 	case T_CHUNK:
 		return vlen == 8 ? 0 : -EUCLEAN;
+	case T_PARENT:
+		return vlen == 4 ? 0 : -EUCLEAN;
 	case T_ORPHAN:
 		return vlen == 1 ? 0 : -EUCLEAN;
 	case T_SYMLINK:
@@ -255,6 +245,8 @@ static int walk_names(struct scan *s)
 	}
 	view_end(it);
 	journal_unlock(s->j);
+	if (!rc)
+		rc = aside_feed(&s->aside, s->paths);
 	paths_done(s->paths);
 	return rc;
 }

@@ -4,6 +4,7 @@
 
 #include "journal/extent.h"
 #include "journal/inspect.h"
+#include "recovery/aside.h"
 #include "recovery/backlog.h"
 #include "recovery/paths.h"
 #include "recovery/report.h"
@@ -22,6 +23,7 @@ struct scan {
 	struct staged_set staged;
 	struct backlog backlog;
 	struct paths *paths;
+	struct aside aside; /* to be loaded before the walk */
 	/* slice -> a file that uses it, for the names of missing objects; sorted by slice */
 	VEC(struct slice_use) uses;
 	/* while walking */

@@ -1,7 +1,10 @@
 /* For every record fed: how many keys were touched up to it (an upper bound of the commands), and differences of two sums:
  * bytes that are live after it, and bytes live after it that died later. Each run of new bytes is followed by painting,
  * like the coalescer does. Bytes of files that were published before and go to the trash are counted as dying only when the
- * inode is dismantled; that errs towards live. */
+ * inode is dismantled; that errs towards live.
+ *
+ * A chooser can go on behind a window instead of reading what lies ahead again: `again` and `deaths` keep what would count
+ * otherwise had it begun later. What lies before `from` is still in the maps; when that is most of them, a new one is cheaper. */
 #include "redis/chooser.h"
 
 #include <errno.h>
@@ -11,6 +14,8 @@
 #include "journal/record.h"
 #include "redis/paint.h"
 
+#define STALE 20000 /* keys of before, beside twice those ahead, that are worth keeping */
+
 struct ch_chunk {
 	uint64_t ino;
 	uint32_t chunk;
@@ -19,8 +24,17 @@ struct ch_chunk {
 
 struct ch_inode {
 	uint64_t ino;
-	uint8_t born;
+	uint64_t born; /* by this record; 0: not seen */
 	VEC(uint32_t) chunks;
+};
+
+struct ch_again { /* a key was touched, the last time before by `prev`; both are behind `from` */
+	uint64_t seq, prev;
+};
+
+struct ch_death { /* of bytes written by `born`, known because record `since` was seen; both are behind `from` */
+	uint64_t seq, born, since;
+	uint32_t len;
 };
 
 struct ch_point {
@@ -30,8 +44,12 @@ struct ch_point {
 };
 
 struct chooser {
-	uint64_t from, seq;
-	struct hmap touched, inode_at, chunk_at;
+	uint64_t from, seq, since; /* since: see ch_death; 0: the bytes' own record */
+	struct hmap touched, inode_at, chunk_at; /* touched: index of its last record */
+	VEC(uint64_t) last;
+	VEC(struct ch_again) again;
+	VEC(struct ch_death) deaths;
+	bool failed; /* no memory while painting */
 	VEC(struct ch_inode) inodes;
 	VEC(struct ch_chunk) chunks;
 	VEC(struct ch_point) points; /* [i]: record from + 1 + i */
@@ -57,6 +75,9 @@ void chooser_free(struct chooser *c)
 	vec_fini(&c->chunks);
 	vec_fini(&c->inodes);
 	vec_fini(&c->points);
+	vec_fini(&c->last);
+	vec_fini(&c->again);
+	vec_fini(&c->deaths);
 	hmap_fini(&c->touched);
 	hmap_fini(&c->inode_at);
 	hmap_fini(&c->chunk_at);
@@ -71,9 +92,15 @@ static struct ch_point *point(struct chooser *c, uint64_t seq)
 static void part_died(void *arg, const struct stroke *part)
 {
 	struct chooser *c = arg;
+	struct ch_death *d;
 
-	if (part->src.kind != PIECE_STAGED)
+	if (part->src.kind != PIECE_STAGED || part->born <= c->from)
 		return;
+	d = vec_push(&c->deaths);
+	if (d)
+		*d = (struct ch_death){ c->seq, part->born, c->since ? c->since : part->born, part->len };
+	else
+		c->failed = true;
 	point(c, c->seq)->live -= part->len;
 	point(c, part->born)->waste += part->len;
 	point(c, c->seq)->waste -= part->len;
@@ -153,26 +180,64 @@ static int feed_extent(struct chooser *c, const struct rec_item *it)
 	return paint(c, ino, chunk, &s);
 }
 
+/* Counts the key, once for the records behind `from`. */
+static int key_touch(struct chooser *c, const void *key, size_t n)
+{
+	uint64_t *last, prev;
+	bool fresh;
+	uint32_t i;
+
+	if (hmap_put(&c->touched, key, n, (uint32_t)c->last.n, &i, &fresh) != 0)
+		return -ENOMEM;
+	last = fresh ? vec_push(&c->last) : &c->last.v[i];
+	if (!last)
+		return -ENOMEM;
+	prev = *last;
+	*last = c->seq;
+	if (prev <= c->from) {
+		point(c, c->seq)->keys++;
+	} else if (prev < c->seq) {
+		struct ch_again *a = vec_push(&c->again);
+
+		if (!a)
+			return -ENOMEM;
+		*a = (struct ch_again){ c->seq, prev };
+	}
+	return 0;
+}
+
+/* The record goes: of an inode that was born behind `from`, so do its bytes. */
+static int feed_deleted(struct chooser *c, uint64_t ino)
+{
+	struct ch_inode *ci = inode_get(c, ino);
+	int err;
+
+	if (!ci)
+		return -ENOMEM;
+	if (ci->born <= c->from)
+		return 0;
+	c->since = ci->born;
+	err = inode_clear(c, ino, 0, UINT64_MAX);
+	c->since = 0;
+	return err;
+}
+
 static int feed_item(struct chooser *c, const struct rec_item *it)
 {
 	uint64_t ino = 0;
 	uint8_t table = it->klen ? it->key[0] : 0;
-	bool fresh = false;
-	uint32_t i;
 
 	if (it->kind == IT_EXPECT || it->kind == IT_SPACE || it->kind == IT_NLINK)
 		return 0;
 	if (it->kind == IT_PUT && table == T_EXTENT && (it->flags & IF_NEW)) {
-		if (hmap_put(&c->touched, it->key, 13, 0, &i, &fresh) != 0) /* the chunk's list */
-			return -ENOMEM;
-		point(c, c->seq)->keys += fresh;
-		return feed_extent(c, it);
+		int err = key_touch(c, it->key, 13); /* the chunk's list */
+
+		return err ? err : feed_extent(c, it);
 	}
 	if ((it->kind == IT_PUT || it->kind == IT_DEL) && !memchr("idxs", table, 4))
 		return 0;
-	if (it->kind != IT_CUT && it->kind != IT_PUNCH && hmap_put(&c->touched, it->key, it->klen, 0, &i, &fresh) != 0)
+	if (it->kind != IT_CUT && it->kind != IT_PUNCH && key_touch(c, it->key, it->klen) != 0)
 		return -ENOMEM;
-	point(c, c->seq)->keys += fresh;
 	if (key_parse_ino(it->key, it->klen, &ino) != 0)
 		return -EUCLEAN;
 	if (it->kind == IT_CUT && it->vlen == 16)
@@ -186,16 +251,11 @@ static int feed_item(struct chooser *c, const struct rec_item *it)
 
 		if (!ci)
 			return -ENOMEM;
-		ci->born = 1;
+		ci->born = c->seq;
 	}
 	if (it->kind == IT_GONE || it->kind == IT_SUSTAIN)
 		return inode_clear(c, ino, 0, UINT64_MAX);
-	if (it->kind == IT_DEL) {
-		struct ch_inode *ci = inode_get(c, ino);
-
-		return !ci ? -ENOMEM : ci->born ? inode_clear(c, ino, 0, UINT64_MAX) : 0;
-	}
-	return 0;
+	return it->kind == IT_DEL ? feed_deleted(c, ino) : 0;
 }
 
 int chooser_feed(struct chooser *c, uint64_t seq, const void *rec, size_t len)
@@ -223,7 +283,53 @@ int chooser_feed(struct chooser *c, uint64_t seq, const void *rec, size_t len)
 	c->seq = seq;
 	while (h.op < OP_INTERNAL && !err && (more = rec_next(&r, &it)) > 0)
 		err = feed_item(c, &it);
-	return err ? err : more;
+	return err ? err : c->failed ? -ENOMEM : more;
+}
+
+bool chooser_advance(struct chooser *c, uint64_t from)
+{
+	size_t drop = (size_t)(from - c->from), out = 0;
+	uint64_t added = 0;
+	struct ch_point base = { 0 };
+
+	if (from < c->from || drop > c->points.n)
+		return false;
+	if (drop)
+		base = c->points.v[drop - 1];
+	if (c->touched.n > 2 * (chooser_commands(c) - base.keys) + STALE)
+		return false;
+	c->from = from;
+	if (!drop)
+		return true;
+	c->points.n -= drop;
+	memmove(c->points.v, c->points.v + drop, c->points.n * sizeof(*c->points.v));
+	for (size_t i = 0, a = 0; i < c->points.n; i++) {
+		for (; a < c->again.n && c->again.v[a].seq <= from + 1 + i; a++)
+			added += c->again.v[a].seq > from && c->again.v[a].prev <= from;
+		c->points.v[i].keys += added - base.keys;
+		c->points.v[i].bytes -= base.bytes;
+	}
+	for (size_t i = 0; i < c->again.n; i++)
+		if (c->again.v[i].prev > from)
+			c->again.v[out++] = c->again.v[i];
+	c->again.n = out;
+	out = 0;
+	for (size_t i = 0; i < c->deaths.n; i++) {
+		struct ch_death d = c->deaths.v[i];
+
+		if (d.born > from && d.since > from) {
+			c->deaths.v[out++] = d;
+			continue;
+		}
+		if (d.seq <= from)
+			continue;
+		point(c, d.seq)->live += d.len;
+		point(c, d.seq)->waste += d.len;
+		if (d.born > from)
+			point(c, d.born)->waste -= d.len;
+	}
+	c->deaths.n = out;
+	return true;
 }
 
 uint64_t chooser_commands(const struct chooser *c)

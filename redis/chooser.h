@@ -7,6 +7,7 @@
 #ifndef JFS_REDIS_CHOOSER_H
 #define JFS_REDIS_CHOOSER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,10 @@ struct chooser *chooser_new(uint64_t from);
 void chooser_free(struct chooser *c);
 /* Records follow each other from from + 1 on. 0, -ENOMEM, -EUCLEAN. */
 int chooser_feed(struct chooser *c, uint64_t seq, const void *rec, size_t len);
+/* Goes on at a later end: what has been fed behind it counts as if the chooser were new there and had been fed that. (A file
+ * born before `from` whose record goes behind it: its bytes from behind `from` count as live for good.) False: `from` is not
+ * within what was fed, or it is time for a new chooser; c is as it was, to be freed. */
+bool chooser_advance(struct chooser *c, uint64_t from);
 /* Commands that the records fed so far come to, about; highest sequence fed. */
 uint64_t chooser_commands(const struct chooser *c);
 uint64_t chooser_last(const struct chooser *c);

@@ -14,6 +14,12 @@ struct coalesce *coalesce_new(void)
 	return calloc(1, sizeof(struct coalesce));
 }
 
+static void chunk_fini(struct co_chunk *c)
+{
+	layer_fini(&c->w);
+	vec_fini(&c->leave);
+}
+
 void coalesce_free(struct coalesce *co)
 {
 	if (!co)
@@ -22,7 +28,7 @@ void coalesce_free(struct coalesce *co)
 		struct co_inode *ci = &co->inodes.v[i];
 
 		for (size_t c = 0; c < ci->chunks.n; c++)
-			layer_fini(&ci->chunks.v[c].w);
+			chunk_fini(&ci->chunks.v[c]);
 		vec_fini(&ci->chunks);
 		vec_fini(&ci->trash);
 		vec_fini(&ci->parents);
@@ -353,10 +359,11 @@ static int feed_linkstat(struct coalesce *co, uint64_t ino, uint64_t time_ns, in
 static int feed_about(struct coalesce *co, const struct rec_header *h, const struct rec_item *it)
 {
 	static const uint8_t lens[] = { [IT_DIRSTAT] = 24, [IT_NLINK] = 4, [IT_PARENT] = 12, [IT_CUT] = 16,
-		[IT_PUNCH] = 16, [IT_GONE] = 8, [IT_SUSTAIN] = 0, [IT_COMPACT] = 4 };
+		[IT_PUNCH] = 16, [IT_GONE] = 8, [IT_SUSTAIN] = 0, [IT_COMPACT] = 4, [IT_QUOTA] = 16,
+		[IT_REPACK] = 12 };
 	struct co_inode *ci;
 	struct co_chunk *c;
-	uint64_t ino;
+	uint64_t ino, *id;
 
 	if (key_parse_ino(it->key, it->klen, &ino) != 0 || it->vlen != lens[it->kind])
 		return -EUCLEAN;
@@ -371,6 +378,13 @@ static int feed_about(struct coalesce *co, const struct rec_header *h, const str
 		ci->st_length += (int64_t)get_be64(it->val);
 		ci->st_space += (int64_t)get_be64(it->val + 8);
 		ci->st_inodes += (int64_t)get_be64(it->val + 16);
+		return 0;
+	case IT_QUOTA:
+		if (it->flags & IF_NEW)
+			ci->q_space = ci->q_inodes = 0;
+		ci->q_whole = ci->q_whole || it->flags & IF_NEW;
+		ci->q_space += (int64_t)get_be64(it->val);
+		ci->q_inodes += (int64_t)get_be64(it->val + 8);
 		return 0;
 	case IT_PARENT:
 		return feed_parent(ci, get_be64(it->val), (int32_t)get_be32(it->val + 8));
@@ -389,6 +403,12 @@ static int feed_about(struct coalesce *co, const struct rec_header *h, const str
 		if (c)
 			c->compact = true;
 		return c ? 0 : -ENOMEM;
+	case IT_REPACK:
+		c = chunk_touch(ci, get_be32(it->val));
+		id = c ? vec_push(&c->leave) : NULL;
+		if (id)
+			*id = get_be64(it->val + 4);
+		return id ? 0 : -ENOMEM;
 	default: /* IT_NLINK: follows from the names */
 		return 0;
 	}
@@ -428,6 +448,8 @@ int coalesce_feed(struct coalesce *co, uint64_t seq, const void *rec, size_t len
 		case IT_GONE:
 		case IT_SUSTAIN:
 		case IT_COMPACT:
+		case IT_QUOTA:
+		case IT_REPACK:
 			err = feed_about(co, &h, &it);
 			break;
 		default:

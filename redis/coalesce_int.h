@@ -26,6 +26,7 @@ struct co_chunk {
 	uint32_t chunk;
 	struct layer w; /* new bytes and zeroes of the window */
 	bool compact;	/* one slice is wanted */
+	VEC(uint64_t) leave; /* slices that what is shown is to leave */
 };
 
 struct co_inode {
@@ -36,6 +37,8 @@ struct co_inode {
 	bool has_stat;
 	int64_t st_length, st_space, st_inodes;
 	int64_t ln_length, ln_space; /* of a hard-linked file: for every name that Redis had before the window */
+	bool q_whole; /* the usage of its quota is set, not changed */
+	int64_t q_space, q_inodes;
 	uint64_t cut; /* smallest length in the window, UINT64_MAX: never cut */
 	const uint8_t *target;
 	uint32_t target_len;
@@ -77,17 +80,40 @@ struct placed { /* staged bytes that have a place in one of the plan's slices */
 	uint32_t slice; /* index */
 	uint32_t slice_off;
 };
+struct pack { /* a slice that many files share; their records say size 0 until all are planned */
+	uint64_t id;
+	uint32_t slice; /* index */
+	uint32_t size;
+};
 struct build {
 	struct coalesce *co;
 	const struct coalesce_in *in;
 	struct window_plan *p;
 	VEC(struct placed) recorded, fresh; /* recorded: sorted */
 	struct hmap refs;
+	VEC(struct pack) packs; /* ids rise; the last one takes more while pack_pieces has some */
+	VEC(struct slice_piece) pack_pieces;
+	struct hmap moved_at; /* {u64 slice, u32 offset, u32 length} of another slice that is copied into one of the plan's: */
+	VEC(struct placed) moved;
 	bool no_ids;
 };
 
 struct co_inode *co_inode_get(struct coalesce *co, uint64_t ino); /* NULL: not touched */
 int build_recorded(struct build *b);
+/* coalesce_pack.c: a slice of pieces that shares a block with others. *id, *off: where they are; *id 0: no ids left. 0, -ENOMEM. */
+int pack_add(struct build *b, uint64_t ino, uint32_t chunk, const struct slice_piece *pieces, uint32_t n, uint32_t len, uint64_t *id,
+	uint32_t *off);
+/* The same of a piece of another slice, once however often it is asked for. *size: the slice's, 0 while it grows. *id 0 also:
+ * it is no piece that packs take. */
+int pack_move(struct build *b, uint64_t ino, uint32_t chunk, const struct slice_piece *pc, uint64_t *id, uint32_t *size, uint32_t *off);
+/* A recorded slice holds this piece of another one. 0, -ENOMEM. */
+int pack_moved(struct build *b, const struct slice_piece *pc, uint32_t slice, uint32_t off);
+/* When all lists are made: sizes are known now. */
+int pack_settle(struct build *b);
+void pack_fini(struct build *b);
+/* What both do for a slice: its staged bytes have a place; Redis will refer to it. */
+int slice_placed(struct build *b, const struct slice_piece *pc, bool recorded, uint32_t slice, uint32_t off);
+int slice_refer(struct build *b, uint64_t id, uint32_t size);
 /* Notes the lists that must be known first. */
 int build_missing(struct build *b, const struct co_inode *ci);
 /* Lists of a live file. 0, -ENOMEM, -EUCLEAN; what is missing is noted in the plan. */

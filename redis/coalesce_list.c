@@ -17,6 +17,19 @@ struct records {
 	VEC(struct jfs_slice) r;
 };
 
+struct chunk_build {
+	struct build *b;
+	const struct co_inode *ci;
+	uint32_t chunk;
+	const uint8_t *old;
+	uint32_t n_old;
+	struct layer w, old_l, all; /* the window's strokes, the old list, both */
+	struct records out;
+	bool compact; /* one slice is wanted */
+	const struct co_chunk *leaving; /* whose shown bytes are to leave some slices; NULL: none do */
+	bool rewrite, known; /* known: the old list is still there, perhaps empty */
+};
+
 static int by_place(const void *a, const void *b)
 {
 	const struct placed *x = a, *y = b;
@@ -47,6 +60,24 @@ static int ref_add(struct build *b, uint64_t id, uint32_t size, int64_t delta, b
 	return 0;
 }
 
+int slice_refer(struct build *b, uint64_t id, uint32_t size)
+{
+	return ref_add(b, id, size, 0, true);
+}
+
+int slice_placed(struct build *b, const struct slice_piece *pc, bool recorded, uint32_t slice, uint32_t off)
+{
+	struct placed *pl;
+
+	if (pc->kind != PIECE_STAGED)
+		return 0;
+	pl = recorded ? vec_push(&b->recorded) : vec_push(&b->fresh);
+	if (!pl)
+		return -ENOMEM;
+	*pl = (struct placed){ pc->segment, pc->off, pc->len, slice, off };
+	return 0;
+}
+
 /* Copies a slice with its pieces into the plan. 0 or -ENOMEM. */
 static int slice_add(struct build *b, const struct pl_slice *s, bool recorded)
 {
@@ -59,21 +90,14 @@ static int slice_add(struct build *b, const struct pl_slice *s, bool recorded)
 	out->s.pieces = arena_copy(&b->p->mem, s->s.pieces, s->s.n * sizeof(*s->s.pieces));
 	if (!out->s.pieces)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < s->s.n; i++) {
-		const struct slice_piece *pc = &s->s.pieces[i];
-
-		if (pc->kind == PIECE_STAGED) {
-			struct placed *pl = recorded ? vec_push(&b->recorded) : vec_push(&b->fresh);
-
-			if (!pl)
-				return -ENOMEM;
-			*pl = (struct placed){ pc->segment, pc->off, pc->len, (uint32_t)(b->p->slices.n - 1), at };
-		}
-		at += pc->len;
-	}
+	for (uint32_t i = 0; i < s->s.n; at += s->s.pieces[i++].len)
+		if (slice_placed(b, &s->s.pieces[i], recorded, (uint32_t)(b->p->slices.n - 1), at) < 0 ||
+			(recorded && s->s.pieces[i].kind == PIECE_OBJECT &&
+				pack_moved(b, &s->s.pieces[i], (uint32_t)(b->p->slices.n - 1), at) < 0))
+			return -ENOMEM;
 	if (!recorded)
 		b->p->upload_bytes += s->s.size;
-	return ref_add(b, s->s.id, s->s.size, 0, true);
+	return slice_refer(b, s->s.id, s->s.size);
 }
 
 int build_recorded(struct build *b)
@@ -123,10 +147,10 @@ static bool recorded_find(const struct build *b, const struct pl_chunk_ref *at, 
 		bool own = s->ino == at->ino && s->chunk == at->chunk;
 		bool before = s->ino < at->ino || (s->ino == at->ino && s->chunk < at->chunk);
 
-		if (src->off >= p->off + p->len || (best >= 0 && !own && !(before && (int64_t)p->slice > best)))
+		if (src->off >= p->off + p->len || (best >= 0 && !own && !(before && (int64_t)p->slice + 1 > best)))
 			continue;
 		placed_hit(b, p, src, len, hit);
-		best = own ? INT64_MAX : before ? (int64_t)p->slice : 0;
+		best = own ? INT64_MAX : before ? (int64_t)p->slice + 1 : 0;
 		if (own)
 			break;
 	}
@@ -172,6 +196,14 @@ static int slice_make(struct build *b, uint64_t ino, uint32_t chunk, bool compos
 	s.s.n = n;
 	for (uint32_t i = 0; i < n; i++)
 		s.s.size += pieces[i].len;
+	if (!composed && s.s.size <= b->in->pack_below && s.s.size < b->in->pack_size) {
+		uint64_t id = 0;
+		uint32_t off = 0;
+
+		if (pack_add(b, ino, chunk, pieces, n, s.s.size, &id, &off) < 0)
+			return -ENOMEM;
+		return id ? record_add(rs, pos, id, 0, off, s.s.size) : 0;
+	}
 	s.s.id = b->in->new_slice(b->in->arg);
 	if (!s.s.id) {
 		b->no_ids = true;
@@ -182,11 +214,38 @@ static int slice_make(struct build *b, uint64_t ino, uint32_t chunk, bool compos
 	return record_add(rs, pos, s.s.id, s.s.size, 0, s.s.size);
 }
 
+static bool leaves(const struct co_chunk *c, uint64_t id)
+{
+	for (size_t i = 0; c && i < c->leave.n; i++)
+		if (c->leave.v[i] == id)
+			return true;
+	return false;
+}
+
+/* A record of what is no staged bytes; those of a slice that is to be left go into a pack. */
+static int stroke_record(struct build *b, const struct chunk_build *cb, const struct stroke *s, bool dry, struct records *rs)
+{
+	struct slice_piece pc = s->src;
+	uint32_t size, off;
+	uint64_t id = 0;
+	int err = 0;
+
+	pc.len = s->len;
+	if (pc.kind == PIECE_OBJECT && leaves(cb->leaving, pc.slice_id) && !dry)
+		err = pack_move(b, cb->ci->ino, cb->chunk, &pc, &id, &size, &off);
+	if (err || id)
+		return err ? err : record_add(rs, s->pos, id, size, off, s->len);
+	return record_add(rs, s->pos, pc.kind == PIECE_OBJECT ? pc.slice_id : 0, pc.slice_size, pc.slice_off, s->len);
+}
+
 /* Records for the strokes of w, in order of position. Groups of neighbouring staged strokes that have no place yet become
  * one slice each. With `dry` no slice is made: each group counts as one record of id UINT64_MAX. */
-static int strokes_record(struct build *b, uint64_t ino, uint32_t chunk, const struct layer *w, bool dry, struct records *rs)
+static int strokes_record(const struct chunk_build *cb, const struct layer *w, bool dry, struct records *rs)
 {
 	VEC(struct slice_piece) group = { 0 };
+	struct build *b = cb->b;
+	const uint64_t ino = cb->ci->ino;
+	const uint32_t chunk = cb->chunk;
 	const struct pl_chunk_ref at = { ino, chunk };
 	uint32_t start = 0, end = 0;
 	int err = 0;
@@ -228,7 +287,7 @@ static int strokes_record(struct build *b, uint64_t ino, uint32_t chunk, const s
 				err = record_add(rs, pos, hit.slice_id, hit.slice_size, hit.slice_off, hit.len);
 				done += hit.len;
 			} else {
-				err = record_add(rs, pos, src.kind == PIECE_OBJECT ? src.slice_id : 0, src.slice_size, src.slice_off, s->len);
+				err = stroke_record(b, cb, s, dry, rs);
 				done = s->len;
 			}
 		} while (!err && s && done < s->len);
@@ -277,18 +336,6 @@ static size_t pieces_count(const struct layer *f)
 		n += f->s.v[i - 1].pos + f->s.v[i - 1].len < f->s.v[i].pos;
 	return n;
 }
-
-struct chunk_build {
-	struct build *b;
-	const struct co_inode *ci;
-	uint32_t chunk;
-	const uint8_t *old;
-	uint32_t n_old;
-	struct layer w, old_l, all; /* the window's strokes, the old list, both */
-	struct records out;
-	bool compact; /* one slice is wanted */
-	bool rewrite, known; /* known: the old list is still there, perhaps empty */
-};
 
 static int layer_copy(struct layer *to, const struct layer *from)
 {
@@ -394,29 +441,14 @@ static int chunk_compact(struct chunk_build *cb, size_t fresh)
 	return chunk_compose(cb);
 }
 
-/* Chooses the cheapest list that obeys the limits. */
-static int chunk_choose(struct chunk_build *cb)
+/* A list of what is seen, if it is short; else one new slice. */
+static int chunk_rebuild(struct chunk_build *cb)
 {
-	struct records dry = { 0 };
-	size_t fresh, pieces, seen = 0;
 	struct layer bare = { 0 };
-	int err = strokes_record(cb->b, cb->ci->ino, cb->chunk, &cb->w, true, &dry);
+	size_t seen = 0;
+	int err = 0;
 
-	fresh = dry.r.n;
-	vec_fini(&dry.r);
-	layer_merge(&cb->all);
-	pieces = pieces_count(&cb->all);
-	if (!err && cb->compact && cb->n_old + fresh > 1)
-		return chunk_compact(cb, fresh);
-	if (err || (cb->n_old + fresh <= LIST_MAX && pieces <= LIST_MAX)) {
-		if (!err)
-			err = strokes_record(cb->b, cb->ci->ino, cb->chunk, &cb->w, false, &cb->out);
-		return err;
-	}
 	cb->rewrite = true;
-	err = records_keep(cb);
-	if (!err && cb->out.r.n + fresh <= LIST_MAX && pieces <= LIST_MAX)
-		return strokes_record(cb->b, cb->ci->ino, cb->chunk, &cb->w, false, &cb->out);
 	cb->out.r.n = 0;
 	for (size_t i = 0; i < cb->all.s.n && !err; i++) {
 		struct stroke *s = cb->all.s.v[i].src.kind == PIECE_ZERO ? NULL : vec_push(&bare.s);
@@ -428,11 +460,47 @@ static int chunk_choose(struct chunk_build *cb)
 		seen += s && !(bare.s.n > 1 && s->src.kind == PIECE_STAGED && s[-1].src.kind == PIECE_STAGED && s[-1].pos + s[-1].len == s->pos);
 	}
 	if (!err && seen <= LIST_MAX && pieces_count(&bare) <= LIST_MAX)
-		err = strokes_record(cb->b, cb->ci->ino, cb->chunk, &bare, false, &cb->out);
+		err = strokes_record(cb, &bare, false, &cb->out);
 	else if (!err)
 		err = chunk_compose(cb);
 	layer_fini(&bare);
 	return err;
+}
+
+/* Does the old list name a slice that is to be left? Also where nothing of it is seen: it keeps its objects alive. */
+static bool old_leaves(const struct chunk_build *cb)
+{
+	for (uint32_t i = 0; i < cb->n_old && cb->leaving; i++)
+		if (leaves(cb->leaving, get_be64(cb->old + (size_t)i * JFS_SLICE_LEN + 4)))
+			return true;
+	return false;
+}
+
+/* Chooses the cheapest list that obeys the limits. */
+static int chunk_choose(struct chunk_build *cb)
+{
+	struct records dry = { 0 };
+	size_t fresh, pieces;
+	int err = strokes_record(cb, &cb->w, true, &dry);
+
+	fresh = dry.r.n;
+	vec_fini(&dry.r);
+	layer_merge(&cb->all);
+	pieces = pieces_count(&cb->all);
+	if (!err && cb->compact && cb->n_old + fresh > 1)
+		return chunk_compact(cb, fresh);
+	if (!err && old_leaves(cb))
+		return chunk_rebuild(cb);
+	if (err || (cb->n_old + fresh <= LIST_MAX && pieces <= LIST_MAX)) {
+		if (!err)
+			err = strokes_record(cb, &cb->w, false, &cb->out);
+		return err;
+	}
+	cb->rewrite = true;
+	err = records_keep(cb);
+	if (!err && cb->out.r.n + fresh <= LIST_MAX && pieces <= LIST_MAX)
+		return strokes_record(cb, &cb->w, false, &cb->out);
+	return err ? err : chunk_rebuild(cb);
 }
 
 /* Puts the list into the plan, with its references and post-image. */
@@ -486,7 +554,7 @@ static int chunk_plan(struct chunk_build *cb, const struct layer *strokes)
 	if (!err)
 		err = zeroes_trim(&cb->w, &cb->old_l);
 	layer_merge(&cb->w);
-	if (err || (!cb->w.s.n && !(cb->compact && cb->n_old > 1)))
+	if (err || (!cb->w.s.n && !(cb->compact && cb->n_old > 1) && !old_leaves(cb)))
 		return err;
 	err = layer_copy(&cb->all, &cb->old_l);
 	for (size_t i = 0; i < cb->w.s.n && !err; i++)
@@ -533,7 +601,8 @@ int build_lists(struct build *b, struct co_inode *ci)
 		qsort(ci->chunks.v, ci->chunks.n, sizeof(*ci->chunks.v), by_chunk);
 	for (size_t i = 0; i < ci->chunks.n && !err; i++) {
 		struct co_chunk *c = &ci->chunks.v[i];
-		struct chunk_build cb = { .b = b, .ci = ci, .chunk = c->chunk, .compact = c->compact };
+		struct chunk_build cb = { .b = b, .ci = ci, .chunk = c->chunk, .compact = c->compact,
+			.leaving = c->leave.n && !b->in->stay ? c : NULL };
 
 		cb.known = !ci->born && c->chunk < first_cut(ci);
 		if (cb.known)

@@ -21,6 +21,7 @@ void plan_free(struct window_plan *p)
 	vec_fini(&p->refs);
 	vec_fini(&p->parents);
 	vec_fini(&p->dirstats);
+	vec_fini(&p->quotas);
 	vec_fini(&p->xattrs);
 	vec_fini(&p->symlinks);
 	vec_fini(&p->slices);
@@ -190,9 +191,9 @@ static int inode_fill(struct build *b, struct co_inode *ci)
 	if (ci->fate == CI_NEW || ci->fate == CI_KEEP) {
 		pi->has_attr = ci->has_image;
 		pi->attr = ci->image;
-		pi->nlink_abs = ci->fate == CI_NEW || (dir && !ci->moves);
-		if (dir && ci->moves)
-			pi->nlink_delta = 0;
+		pi->nlink_abs = ci->fate == CI_NEW || dir;
+		if (dir && (ci->moves || pi->attr.nlink < 2))
+			pi->attr.nlink = 2; /* empty, whatever Redis's record says: its subdirectories may go in this window, too */
 	}
 	if (ci->fate == CI_KEEP && ci->cut != UINT64_MAX)
 		pi->cut_chunks = (uint32_t)((ci->cut + JFS_CHUNK_SIZE - 1) >> JFS_CHUNK_BITS);
@@ -307,6 +308,20 @@ static int dentries_fill(struct build *b)
 	return 0;
 }
 
+static int quota_fill(struct build *b, const struct co_inode *ci)
+{
+	struct pl_quota *q;
+
+	if (!ci->q_whole && !ci->q_space && !ci->q_inodes)
+		return 0;
+	q = vec_push(&b->p->quotas);
+	if (!q)
+		return -ENOMEM;
+	*q = (struct pl_quota){ ci->ino, ci->q_whole, ci->q_space, ci->q_inodes };
+	b->p->commands += 2;
+	return 0;
+}
+
 static int by_ino(const void *a, const void *b)
 {
 	const struct co_inode *x = *(struct co_inode *const *)a, *y = *(struct co_inode *const *)b;
@@ -350,6 +365,8 @@ static int inode_plan(struct build *b, struct co_inode *ci)
 		err = stat_fill(b, ci);
 	if (!err)
 		err = linkstat_fill(b, ci);
+	if (!err)
+		err = quota_fill(b, ci);
 	if (!err)
 		err = parents_fill(b, ci);
 	if (!err)
@@ -399,6 +416,8 @@ static int plan_make(struct build *b)
 	for (size_t i = 0; !err && i < co->inodes.n; i++)
 		err = inode_plan(b, order[i]);
 	if (!err)
+		err = pack_settle(b);
+	if (!err)
 		err = dentries_fill(b);
 	if (!err && b->p->dentries.n)
 		qsort(b->p->dentries.v, b->p->dentries.n, sizeof(*b->p->dentries.v), by_name);
@@ -422,6 +441,7 @@ int coalesce_plan(struct coalesce *co, const struct coalesce_in *in, uint64_t fr
 	hmap_fini(&b.refs);
 	vec_fini(&b.recorded);
 	vec_fini(&b.fresh);
+	pack_fini(&b);
 	if (err && err != -EAGAIN) {
 		plan_free(b.p);
 		return err;

@@ -263,13 +263,13 @@ void lease_refusal(const struct lease_state *st, struct errmsg *e)
 	case LEASE_OTHER_HISTORY:
 		errmsg_set(e, -EKEYREVOKED,
 			"another mount (host %s, cache directory %s, last seen %s) took the volume over while this journal still held "
-			"work: save it with jfs-recover export, then mount with an empty cache directory",
+			"work: save it with jfs-recover export, then mount with an empty cache directory, or bring it in with jfs-recover rebase",
 			st->host, st->dir, when);
 		break;
 	case LEASE_GONE:
 		errmsg_set(e, -EKEYREVOKED,
 			"the volume's Redis database does not know this journal any more (it was reloaded or flushed): run jfs-recover "
-			"check, then jfs-recover export");
+			"check, then jfs-recover rebase, which brings back what this journal knows");
 		break;
 	case LEASE_AHEAD:
 		errmsg_set(e, -EKEYREVOKED,
@@ -377,13 +377,14 @@ int lease_read(struct rds_conn *c, struct lease_state *st, bool *released, struc
 	int rc;
 
 	memset(st, 0, sizeof(*st));
-	rc = rds_cmd(c, &r, e, "HMGET %s epoch seq chain host dir seen backlog released", RDS_PRIVATE_KEY);
-	if (!rc && (r->type != REDIS_REPLY_ARRAY || r->elements != 8 || reply_position(r, 0, &st->pos) ||
+	rc = rds_cmd(c, &r, e, "HMGET %s epoch seq chain host dir seen backlog released journal", RDS_PRIVATE_KEY);
+	if (!rc && (r->type != REDIS_REPLY_ARRAY || r->elements != 9 || reply_position(r, 0, &st->pos) ||
 			   reply_number(r, 5, &st->seen) || reply_number(r, 6, &st->backlog)))
 		rc = damaged(e);
 	if (!rc) {
 		reply_text(r, 3, st->host, sizeof(st->host));
 		reply_text(r, 4, st->dir, sizeof(st->dir));
+		reply_text(r, 8, st->journal, sizeof(st->journal));
 		reply_text(r, 7, text, sizeof(text));
 		*released = text[0] == '1';
 		if (st->pos.epoch == 0)
@@ -413,6 +414,26 @@ int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uin
 		rc = errmsg_set(e, -EUCLEAN, "the counter %s in Redis is not a number that fits", counter);
 	if (!rc)
 		*first = last - n + 1;
+	rds_reply_free(r);
+	return rc;
+}
+
+int lease_raise_counters(struct rds_conn *c, uint64_t inode, uint64_t slice, struct errmsg *e)
+{
+	static const char lua[] = "for i = 1, 2 do\n"
+				  "  local lacks = tonumber(ARGV[i]) - (tonumber(redis.call('GET', KEYS[i]) or '0') or 0)\n"
+				  "  if lacks > 0 then redis.call('INCRBY', KEYS[i], string.format('%.0f', lacks)) end\n"
+				  "end\n"
+				  "return 'OK'\n";
+	struct redisReply *r = NULL;
+	struct call a = {0};
+	int rc;
+
+	call_str(&a, RDS_NEXT_INODE);
+	call_str(&a, RDS_NEXT_CHUNK);
+	call_num(&a, (int64_t)inode);
+	call_num(&a, (int64_t)slice);
+	rc = run_script(c, lua, 2, &a, &r, e);
 	rds_reply_free(r);
 	return rc;
 }

@@ -4,6 +4,7 @@
  *   holder    {machine}/{cache id}/{path hash}; host, dir: the same for people; seen: unix seconds of the last heartbeat
  *   released  1: the last holder unmounted with nothing left only there; 0: it may hold work (backlog: how many records)
  *   journal   cache id of the journal whose history the position belongs to
+ *   session   number of the stock session that was registered last (redis/session.h); session.of: by which journal
  *   seq chain the position: the last window of that history that was applied, and the hash of the chain up to it
  *
  * A stale lease is information, never permission: another machine's lease that was not released is taken only with
@@ -64,6 +65,7 @@ struct lease_state {
 	/* the other holder, unless LEASE_OK */
 	char host[256], dir[1024];
 	int64_t seen, backlog;
+	char journal[64]; /* lease_read's: whose history the position belongs to */
 };
 
 /* Fills holder and the texts from /etc/machine-id (or the host name), the cache id and the real path of the directory. */
@@ -102,6 +104,8 @@ int lease_read(struct rds_conn *c, struct lease_state *st, bool *released, struc
  * -EKEYREVOKED when the epoch is not ours. */
 int lease_alloc_ids(struct rds_conn *c, uint64_t epoch, const char *counter, uint64_t n, uint64_t least, uint64_t *first,
 	struct errmsg *e);
+/* Without a token, before a lease is taken: nextinode and nextchunk are at least these afterwards. */
+int lease_raise_counters(struct rds_conn *c, uint64_t inode, uint64_t slice, struct errmsg *e);
 /* usedSpace and totalInodes with the position they belong to. */
 int lease_counters(struct rds_conn *c, int64_t *space, int64_t *inodes, struct rds_position *pos, struct errmsg *e);
 /* Parses the answer of HMGET zjfs epoch seq chain; 0 or -EUCLEAN. Missing fields are 0 and "". */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,39 +132,104 @@ int rds_load_symlink(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, str
 	return load_value(c, rds_key_symlink, ino, l, e);
 }
 
-int rds_load_chunk(struct rds_conn *c, uint64_t ino, uint32_t chunk, struct rds_loaded *l, struct errmsg *e)
+static int append_lists(struct rds_conn *c, uint64_t ino, uint32_t chunk, const uint64_t *beside, size_t n)
 {
 	char key[RDS_KEY_MAX];
-	struct redisReply *r;
+	int rc = append_position(c);
 
-	rds_key_chunk(key, NULL, ino, chunk);
-	int rc = load_one(c, l, &r, e, "LRANGE", key, "range");
-	if (rc)
-		return rc;
-	if (r->type != REDIS_REPLY_ARRAY)
-		return errmsg_set(e, -EUCLEAN, "key %s: not a list", key);
-	l->joined = malloc(r->elements * JFS_SLICE_LEN + 1);
-	if (!l->joined)
-		return errmsg_set(e, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < r->elements; i++) {
+	for (size_t i = 0; i <= n && !rc; i++) {
+		if (i == 0)
+			rds_key_chunk(key, NULL, ino, chunk);
+		else
+			rds_key_chunk(key, NULL, beside[i - 1], 0);
+		rc = rds_append(c, "LRANGE %s 0 -1", key);
+	}
+	return rc;
+}
+
+/* The answers, and how many records they hold together. An error in place of a list beside (NULL then) is told to who asks for
+ * that one. */
+static int read_lists(struct rds_conn *c, struct rds_loaded *l, struct redisReply **r, size_t n, size_t *records, struct errmsg *e)
+{
+	int rc = read_position(c, l, e);
+
+	for (size_t i = 0; i <= n && !rc; i++) {
+		rc = read_kept(c, l, &r[i], e);
+		if (rc == -EUCLEAN && i > 0)
+			rc = 0;
+		else if (!rc && r[i]->type == REDIS_REPLY_ARRAY)
+			*records += r[i]->elements;
+	}
+	return rc;
+}
+
+/* Copies the records of a list to *at and moves that on; false: element *bad is none. */
+static bool join_records(const struct redisReply *r, uint8_t **at, size_t *bad, struct rds_bytes *out)
+{
+	uint8_t *p = *at;
+
+	for (*bad = 0; *bad < r->elements; ++*bad, p += JFS_SLICE_LEN) {
 		struct jfs_slice s;
 
-		if (jfs_slice_decode(r->element[i]->str, r->element[i]->len, &s))
-			return errmsg_set(e, -EUCLEAN, "key %s: element %zu is not a slice record", key, i);
-		memcpy(l->joined + i * JFS_SLICE_LEN, r->element[i]->str, JFS_SLICE_LEN);
+		if (jfs_slice_decode(r->element[*bad]->str, r->element[*bad]->len, &s))
+			return false;
+		memcpy(p, r->element[*bad]->str, JFS_SLICE_LEN);
 	}
-	l->n = r->elements;
-	l->value = (struct rds_bytes){l->joined, l->n * JFS_SLICE_LEN};
+	*out = (struct rds_bytes){*at, (size_t)(p - *at)};
+	*at = p;
+	return true;
+}
+
+static int take_lists(struct rds_loaded *l, struct redisReply **r, size_t n, size_t records, struct errmsg *e)
+{
+	uint8_t *at = l->joined = malloc(records * JFS_SLICE_LEN + 1);
+	size_t bad;
+
+	if (!at)
+		return errmsg_set(e, -ENOMEM, "out of memory");
+	if (r[0]->type != REDIS_REPLY_ARRAY)
+		return errmsg_set(e, -EUCLEAN, "not a list");
+	if (!join_records(r[0], &at, &bad, &l->value))
+		return errmsg_set(e, -EUCLEAN, "element %zu is not a slice record", bad);
+	l->n = r[0]->elements;
+	for (size_t i = 1; i <= n; i++)
+		if (r[i] && r[i]->type == REDIS_REPLY_ARRAY)
+			join_records(r[i], &at, &bad, &l->entries[i - 1].record);
 	return 0;
 }
 
-int rds_load_xattrs(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)
+int rds_load_chunk(struct rds_conn *c, uint64_t ino, uint32_t chunk, const uint64_t *beside, size_t n, struct rds_loaded *l,
+	struct errmsg *e)
 {
+	struct redisReply **r = calloc(n + 1, sizeof(*r));
 	char key[RDS_KEY_MAX];
-	struct redisReply *r;
+	size_t records = 0;
+	int rc;
 
-	rds_key_xattr(key, NULL, ino);
+	rds_key_chunk(key, NULL, ino, chunk);
+	l->entries = calloc(n + 1, sizeof(*l->entries));
+	rc = r && l->entries ? append_lists(c, ino, chunk, beside, n) : -ENOMEM;
+	if (rc) {
+		errmsg_set(e, rc, "cannot ask Redis for %s", key);
+		goto out;
+	}
+	for (size_t i = 0; i < n; i++)
+		l->entries[i].ino = beside[i];
+	rc = read_lists(c, l, r, n, &records, e);
+	if (!rc)
+		rc = take_lists(l, r, n, records, e);
+	if (rc == -EUCLEAN)
+		errmsg_prefix(e, "key %s", key);
+out:
+	free(r);
+	return fail(c, rc);
+}
+
+static int load_pairs(struct rds_conn *c, const char *key, struct rds_loaded *l, struct errmsg *e)
+{
+	struct redisReply *r;
 	int rc = load_one(c, l, &r, e, "HGETALL", key, NULL);
+
 	if (rc)
 		return rc;
 	if (r->type != REDIS_REPLY_ARRAY || r->elements % 2)
@@ -176,9 +242,25 @@ int rds_load_xattrs(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, stru
 		l->pairs[i].name = bytes_of(r->element[2 * i]);
 		l->pairs[i].val = bytes_of(r->element[2 * i + 1]);
 		if (!l->pairs[i].name.p || l->pairs[i].name.n == 0 || l->pairs[i].name.n > 255)
-			return errmsg_set(e, -EUCLEAN, "key %s: illegal attribute name", key);
+			return errmsg_set(e, -EUCLEAN, "key %s: illegal field name", key);
 	}
 	return 0;
+}
+
+int rds_load_xattrs(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)
+{
+	char key[RDS_KEY_MAX];
+
+	rds_key_xattr(key, NULL, ino);
+	return load_pairs(c, key, l, e);
+}
+
+int rds_load_parents(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e)
+{
+	char key[RDS_KEY_MAX];
+
+	rds_key_parents(key, NULL, ino);
+	return load_pairs(c, key, l, e);
 }
 
 /* The entries of one HSCAN page, appended to the result. HSCAN may repeat an entry: inserting twice does no harm. */

@@ -28,7 +28,7 @@ struct rds_entry {
 struct rds_loaded {
 	struct rds_position pos;
 	struct rds_bytes value;	   /* inode: its record; symlink: its target; chunk: n x 24 bytes; p NULL: no such key */
-	struct rds_entry *entries; /* directory */
+	struct rds_entry *entries; /* directory; chunk: the inodes beside it */
 	struct {
 		struct rds_bytes name, val;
 	} *pairs;		   /* xattrs */
@@ -46,8 +46,12 @@ int rds_load_dir(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct 
 /* One name: entries[0] with its record, n 0 when there is none. */
 int rds_load_entry(struct rds_conn *c, uint64_t parent, const char *name, size_t len, struct rds_loaded *l, struct errmsg *e);
 int rds_load_inode(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e);
-int rds_load_chunk(struct rds_conn *c, uint64_t ino, uint32_t chunk, struct rds_loaded *l, struct errmsg *e);
+/* In the same round trip the first chunks' lists of the n inodes `beside` it: entries[i] with its number and its list as the record
+ * (NULL: what is there is none). */
+int rds_load_chunk(struct rds_conn *c, uint64_t ino, uint32_t chunk, const uint64_t *beside, size_t n, struct rds_loaded *l,
+	struct errmsg *e);
 int rds_load_xattrs(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e);
+int rds_load_parents(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e); /* pairs, in decimal */
 int rds_load_symlink(struct rds_conn *c, uint64_t ino, struct rds_loaded *l, struct errmsg *e);
 
 #endif

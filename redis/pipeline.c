@@ -561,6 +561,57 @@ static void round_two(struct pipe *pp)
 	take_trash(pp);
 }
 
+/* --- quotas --- */
+
+const char *px_quota_hash(enum quota_kind kind, int which)
+{
+	static const char *const names[][3] = {
+		[QUOTA_DIR] = { RDS_DIR_QUOTA, RDS_DIR_QUOTA_SPACE, RDS_DIR_QUOTA_INODES },
+		[QUOTA_USER] = { RDS_USER_QUOTA, RDS_USER_QUOTA_SPACE, RDS_USER_QUOTA_INODES },
+		[QUOTA_GROUP] = { RDS_GROUP_QUOTA, RDS_GROUP_QUOTA_SPACE, RDS_GROUP_QUOTA_INODES },
+	};
+
+	return names[kind][which];
+}
+
+static void round_quotas(struct pipe *pp)
+{
+	const struct redisReply *r;
+
+	cmd_begin(pp, "EXISTS", px_name(pp, RDS_USER_QUOTA_INODES));
+	cmd_text(pp, px_name(pp, RDS_GROUP_QUOTA_INODES));
+	cmd_end(pp);
+	for (size_t i = 0; i < pp->p->quotas.n; i++) {
+		for (int which = 1; which <= 2; which++) {
+			char id[RDS_KEY_MAX];
+
+			cmd_begin(pp, "HGET", px_name(pp, px_quota_hash(QUOTA_DIR, which)));
+			cmd_copy(pp, id, rds_decimal(id, pp->p->quotas.v[i].dir));
+			cmd_end(pp);
+		}
+	}
+	r = next(pp);
+	pp->counted = r && r->type == REDIS_REPLY_INTEGER && r->integer > 0;
+	for (size_t i = 0; i < pp->p->quotas.n && !pp->err; i++) {
+		const struct pl_quota *q = &pp->p->quotas.v[i];
+		const struct redisReply *space = next(pp), *inodes = next(pp);
+		struct px_quota *x = pp->err ? NULL : vec_push(&pp->quotas);
+		int64_t used[2] = { 0 };
+
+		if (!x) {
+			pp->err = pp->err ? pp->err : -ENOMEM;
+			return;
+		}
+		if (space->type == REDIS_REPLY_ERROR || inodes->type == REDIS_REPLY_ERROR ||
+			!number(space->type == REDIS_REPLY_STRING ? space : NULL, &used[0]) ||
+			!number(inodes->type == REDIS_REPLY_STRING ? inodes : NULL, &used[1]))
+			pipe_refuse(pp, SCRIPT_BAD, px_name(pp, px_quota_hash(QUOTA_DIR, 1)), "not a number");
+		x->skip = inodes->type != REDIS_REPLY_STRING;
+		x->space = q->space + (q->whole ? 0 : used[0]);
+		x->inodes = q->inodes + (q->whole ? 0 : used[1]);
+	}
+}
+
 /* --- round 3 --- */
 
 static void round_three(struct pipe *pp)
@@ -651,6 +702,8 @@ static void pipe_fini(struct pipe *pp)
 	vec_fini(&pp->inodes);
 	vec_fini(&pp->refs);
 	vec_fini(&pp->stats);
+	vec_fini(&pp->quotas);
+	vec_fini(&pp->owners);
 	vec_fini(&pp->gone);
 	hmap_fini(&pp->ref_at);
 	hmap_fini(&pp->stat_at);
@@ -671,6 +724,8 @@ int pipeline_apply(struct rds_conn *c, const struct window_plan *p, const struct
 	round_one(&pp);
 	if (!pp.err)
 		round_two(&pp);
+	if (!pp.err)
+		round_quotas(&pp);
 	if (!pp.err)
 		round_three(&pp);
 	for (size_t i = 0; i < pp.stats.n && !pp.err; i++)

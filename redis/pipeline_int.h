@@ -3,6 +3,7 @@
 #ifndef JFS_REDIS_PIPELINE_INT_H
 #define JFS_REDIS_PIPELINE_INT_H
 
+#include "journal/tables.h"
 #include "redis/keys.h"
 #include "redis/pipeline.h"
 
@@ -31,6 +32,17 @@ struct px_stat { /* a directory's statistics */
 	int64_t old_length, old_space, old_inodes;
 };
 
+struct px_quota { /* usage of a quota as it is to be */
+	bool skip; /* Redis does not have it */
+	int64_t space, inodes;
+};
+
+struct px_owner { /* change of what a user or group uses */
+	enum quota_kind kind;
+	uint32_t id;
+	int64_t space, inodes;
+};
+
 struct px_command { /* being built */
 	VEC(const char *) argv;
 	VEC(size_t) lens;
@@ -51,6 +63,9 @@ struct pipe {
 	struct hmap ref_at;
 	VEC(struct px_stat) stats;
 	struct hmap stat_at;
+	VEC(struct px_quota) quotas; /* one for each of the plan's */
+	bool counted; /* what users and groups use */
+	VEC(struct px_owner) owners;
 	VEC(const char *) gone; /* lists that are dropped */
 	struct hmap gone_at;
 	int64_t space, inodes_delta;
@@ -74,6 +89,8 @@ void cmd_end(struct pipe *pp);
 char *px_key(struct pipe *pp, size_t (*fn)(char *, const char *, uint64_t), uint64_t ino);
 char *px_name(struct pipe *pp, const char *name);
 char *px_chunk_key(struct pipe *pp, uint64_t ino, uint32_t chunk);
+/* The hashes of a kind of quota: 0 limits, 1 used space, 2 used inodes. */
+const char *px_quota_hash(enum quota_kind kind, int which);
 /* Answers instead of an error: nothing was written. */
 void pipe_refuse(struct pipe *pp, enum script_status status, const char *key, const char *why);
 struct px_stat *px_stat(struct pipe *pp, uint64_t dir); /* found or made; NULL: no memory (err is set) */

@@ -45,6 +45,27 @@ static void set(struct out *o, const char *key, const void *p, size_t n)
 	one(o, "SET", key, p, n, NULL, 0);
 }
 
+/* An inode with this record comes (1) or goes (-1): its owners use so much more. */
+static void own(struct pipe *pp, const uint8_t *record, int64_t space, int times)
+{
+	for (enum quota_kind kind = QUOTA_USER; pp->counted && kind <= QUOTA_GROUP; kind++) {
+		uint32_t id = get_be32(record + (kind == QUOTA_USER ? 3 : 7));
+		struct px_owner *w = NULL;
+
+		for (size_t i = 0; i < pp->owners.n && !w; i++)
+			if (pp->owners.v[i].kind == kind && pp->owners.v[i].id == id)
+				w = &pp->owners.v[i];
+		if (!w && (w = vec_push(&pp->owners)) != NULL)
+			*w = (struct px_owner){ .kind = kind, .id = id };
+		if (!w) {
+			pp->err = pp->err ? pp->err : -ENOMEM;
+			return;
+		}
+		w->space += times * space;
+		w->inodes += times;
+	}
+}
+
 /* --- what is born --- */
 
 static void write_born(struct out *o)
@@ -55,8 +76,10 @@ static void write_born(struct out *o)
 	for (size_t i = 0; i < p->inodes.n; i++) {
 		uint8_t blob[JFS_ATTR_MAX];
 
-		if (p->inodes.v[i].kind == PL_NEW)
-			set(o, px_key(pp, rds_key_inode, p->inodes.v[i].ino), blob, plan_record(pp->ctx, &p->inodes.v[i], blob));
+		if (p->inodes.v[i].kind != PL_NEW)
+			continue;
+		set(o, px_key(pp, rds_key_inode, p->inodes.v[i].ino), blob, plan_record(pp->ctx, &p->inodes.v[i], blob));
+		own(pp, blob, (int64_t)jfs_attr_space(&p->inodes.v[i].attr), 1);
 	}
 	for (size_t i = 0; i < p->symlinks.n; i++)
 		set(o, px_key(pp, rds_key_symlink, p->symlinks.v[i].ino), p->symlinks.v[i].target, p->symlinks.v[i].len);
@@ -132,6 +155,7 @@ static void write_removed(struct out *o, const struct px_inode *n)
 		return;
 	pp->space -= n->space;
 	pp->inodes_delta--;
+	own(pp, n->old, n->space, -1);
 	if (n->type == JFS_FILE && ((n->length + JFS_CHUNK_SIZE - 1) >> JFS_CHUNK_BITS) > 1000)
 		one(o, "ZADD", px_name(pp, RDS_DEL_FILES), now, (size_t)snprintf(now, sizeof(now), "%lld", (long long)pp->ctx->now),
 			member, rds_member_del_file(member, ino, n->length));
@@ -174,6 +198,7 @@ static void write_changed(struct out *o, const struct px_inode *n)
 	size_t len = px_image(pp, n, image);
 	char member[RDS_KEY_MAX];
 	uint32_t nlink;
+	int64_t space;
 
 	if (!n->old && n->pi->kind != PL_UPDATE)
 		return;
@@ -198,7 +223,11 @@ static void write_changed(struct out *o, const struct px_inode *n)
 	}
 	put_be32(image + 47, nlink);
 	set(o, px_key(pp, rds_key_inode, ino), image, len);
-	pp->space += (image[1] >> 4 == JFS_FILE ? (int64_t)jfs_align4k(get_be64(image + 51)) : 4096) - n->space;
+	space = image[1] >> 4 == JFS_FILE ? (int64_t)jfs_align4k(get_be64(image + 51)) : 4096;
+	pp->space += space - n->space;
+	own(pp, image, space, 1);
+	if (n->old)
+		own(pp, n->old, n->space, -1);
 	if (!n->old)
 		pp->inodes_delta++;
 }
@@ -219,6 +248,7 @@ static void write_hour(struct out *o)
 	one(o, "HSET", px_key(pp, rds_key_dir, JFS_TRASH_INODE), pp->hour, strlen(pp->hour), entry, sizeof(entry));
 	pp->space += 4096;
 	pp->inodes_delta++;
+	own(pp, blob, 4096, 1);
 }
 
 /* --- sums --- */
@@ -263,10 +293,50 @@ static void write_stats(struct out *o)
 	}
 }
 
+static void write_quotas(struct out *o)
+{
+	static const char none[] = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+	struct pipe *pp = o->pp;
+	char id[RDS_KEY_MAX];
+
+	for (size_t i = 0; i < pp->quotas.n; i++) {
+		for (int which = 1; which <= 2 && !pp->quotas.v[i].skip; which++) {
+			begin(o, "HSET", px_name(pp, px_quota_hash(QUOTA_DIR, which)));
+			cmd_copy(pp, id, rds_decimal(id, pp->p->quotas.v[i].dir));
+			cmd_int(pp, which == 1 ? pp->quotas.v[i].space : pp->quotas.v[i].inodes);
+			end(o);
+		}
+	}
+	for (size_t i = 0; i < pp->owners.n; i++) {
+		const struct px_owner *w = &pp->owners.v[i];
+		size_t n = rds_decimal(id, w->id);
+
+		one(o, "HSETNX", px_name(pp, px_quota_hash(w->kind, 0)), id, n, none, 16);
+		for (int which = 1; which <= 2; which++) {
+			begin(o, "HINCRBY", px_name(pp, px_quota_hash(w->kind, which)));
+			cmd_copy(pp, id, n);
+			cmd_int(pp, which == 1 ? w->space : w->inodes);
+			end(o);
+		}
+	}
+	for (size_t i = 0; i < pp->p->dirstats.n; i++)
+		for (int which = 0; which < 3 && pp->p->dirstats.v[i].kind == PL_STAT_DROP; which++)
+			one(o, "HDEL", px_name(pp, px_quota_hash(QUOTA_DIR, which)), id, rds_decimal(id, pp->p->dirstats.v[i].ino), NULL, 0);
+}
+
 static void write_refs(struct out *o)
 {
 	struct pipe *pp = o->pp;
-	char *refs = px_name(pp, RDS_SLICE_REF), *dead = px_name(pp, RDS_PRIVATE_KEY ".dead"), t[24];
+	char *refs = px_name(pp, RDS_SLICE_REF), *dead = px_name(pp, RDS_PRIVATE_KEY ".dead"), *packs = px_name(pp, RDS_PRIVATE_KEY ".packs"), t[24];
+
+	for (size_t i = 0; i < pp->p->refs.n; i++) {
+		const struct pl_ref *r = &pp->p->refs.v[i];
+		char f[RDS_KEY_MAX];
+
+		if (r->fresh && r->delta > 0)
+			one(o, "HSET", packs, f, rds_field_slice_ref(f, r->id, r->size), t,
+				(size_t)snprintf(t, sizeof(t), "%lld", (long long)r->delta + 1));
+	}
 
 	for (size_t i = 0; i < pp->refs.n; i++) {
 		const struct px_ref *r = &pp->refs.v[i];
@@ -277,6 +347,8 @@ static void write_refs(struct out *o)
 			continue;
 		if (now < 0)
 			one(o, "HSET", dead, r->field, n, t, (size_t)snprintf(t, sizeof(t), "%llu", (unsigned long long)pp->ctx->seq));
+		if (now < 0)
+			one(o, "HDEL", packs, r->field, n, NULL, 0);
 		else if (r->dead)
 			one(o, "HDEL", dead, r->field, n, NULL, 0);
 		if (now > 0)
@@ -348,6 +420,7 @@ void pipe_write(struct pipe *pp)
 	write_dentries(&o);
 	write_lists(&o);
 	write_stats(&o);
+	write_quotas(&o);
 	write_refs(&o);
 	write_position(&o);
 	cmd_begin(pp, "EXEC", NULL);

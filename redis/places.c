@@ -16,10 +16,6 @@ static int by_source(const void *a, const void *b)
 {
 	const struct moved *x = a, *y = b;
 
-	if (x->ino != y->ino)
-		return x->ino < y->ino ? -1 : 1;
-	if (x->chunk != y->chunk)
-		return x->chunk < y->chunk ? -1 : 1;
 	if (x->from != y->from)
 		return x->from < y->from ? -1 : 1;
 	return x->from_off < y->from_off ? -1 : x->from_off > y->from_off;
@@ -51,29 +47,29 @@ static int add_staged(struct places *out, const struct slice_plan *s, const stru
 	return 0;
 }
 
-static int add_moved(struct places *out, const struct pl_slice *ps, const struct slice_piece *pc, uint32_t at)
+static int add_moved(struct places *out, const struct slice_plan *s, const struct slice_piece *pc, uint32_t at)
 {
 	struct moved *m = vec_push(&out->moved);
 
 	if (!m)
 		return -ENOMEM;
-	*m = (struct moved){ .ino = ps->ino, .chunk = ps->chunk, .from = pc->slice_id, .from_off = pc->slice_off, .len = pc->len,
-		.slice_size = ps->s.size, .slice_off = at, .id = ps->s.id };
+	*m = (struct moved){ .from = pc->slice_id, .from_off = pc->slice_off, .len = pc->len, .slice_size = s->size, .slice_off = at,
+		.id = s->id };
 	return 0;
 }
 
-static int add_slice(struct places *out, const struct pl_slice *ps)
+static int add_slice(struct places *out, const struct slice_plan *s)
 {
 	uint32_t at = 0;
 	int err = 0;
 
-	for (uint32_t k = 0; k < ps->s.n && !err; at += ps->s.pieces[k++].len) {
-		const struct slice_piece *pc = &ps->s.pieces[k];
+	for (uint32_t k = 0; k < s->n && !err; at += s->pieces[k++].len) {
+		const struct slice_piece *pc = &s->pieces[k];
 
 		if (pc->kind == PIECE_STAGED)
-			err = add_staged(out, &ps->s, pc, at);
+			err = add_staged(out, s, pc, at);
 		else if (pc->kind == PIECE_OBJECT)
-			err = add_moved(out, ps, pc, at);
+			err = add_moved(out, s, pc, at);
 	}
 	return err;
 }
@@ -86,7 +82,7 @@ int places_make(const struct window *w, struct places *out)
 
 	for (size_t i = 0; i < w->slices.n && !err; i++)
 		if (hmap_get(&ids, &w->slices.v[i].s.id, sizeof(uint64_t), &unused))
-			err = add_slice(out, &w->slices.v[i]);
+			err = add_slice(out, &w->slices.v[i].s);
 	hmap_fini(&ids);
 	if (out->staged.n)
 		qsort(out->staged.v, out->staged.n, sizeof(*out->staged.v), by_place);
@@ -133,9 +129,17 @@ static bool repoint_staged(const struct places *pl, struct extent_val *e)
 	return false;
 }
 
-static bool repoint_moved(const struct places *pl, uint64_t ino, uint32_t chunk, struct extent_val *e)
+static bool list_names(const uint8_t *records, uint32_t n, uint64_t id)
 {
-	const struct moved key = { .ino = ino, .chunk = chunk, .from = e->slice_id, .from_off = e->slice_off };
+	while (n-- > 0)
+		if (get_be64(records + (size_t)n * JFS_SLICE_LEN + 4) == id)
+			return true;
+	return false;
+}
+
+static bool repoint_moved(const struct places *pl, const uint8_t *records, uint32_t n, struct extent_val *e)
+{
+	const struct moved key = { .from = e->slice_id, .from_off = e->slice_off };
 	size_t lo = 0, hi = pl->moved.n;
 
 	while (lo < hi) {
@@ -149,9 +153,10 @@ static bool repoint_moved(const struct places *pl, uint64_t ino, uint32_t chunk,
 	for (; lo-- > 0;) {
 		const struct moved *m = &pl->moved.v[lo];
 
-		if (m->ino != ino || m->chunk != chunk || m->from != e->slice_id)
+		if (m->from != e->slice_id)
 			break;
-		if (e->slice_off >= m->from_off && (uint64_t)e->slice_off + e->len <= (uint64_t)m->from_off + m->len) {
+		if (e->slice_off >= m->from_off && (uint64_t)e->slice_off + e->len <= (uint64_t)m->from_off + m->len &&
+			list_names(records, n, m->id)) {
 			point_at(e, m->id, m->slice_size, m->slice_off + e->slice_off - m->from_off);
 			return true;
 		}
@@ -159,9 +164,26 @@ static bool repoint_moved(const struct places *pl, uint64_t ino, uint32_t chunk,
 	return false;
 }
 
-bool places_repoint(const struct places *p, uint64_t ino, uint32_t chunk, struct extent_val *e)
+bool places_repoint(const struct places *p, const uint8_t *records, uint32_t n, struct extent_val *e)
 {
 	if (e->kind == EXT_STAGED)
 		return repoint_staged(p, e);
-	return e->kind == EXT_OBJECT && repoint_moved(p, ino, chunk, e);
+	return e->kind == EXT_OBJECT && repoint_moved(p, records, n, e);
+}
+
+bool places_listed(const uint8_t *records, uint32_t n, struct extent_val *e)
+{
+	while (n-- > 0) { /* the last one that covers a byte shows it */
+		struct jfs_slice s;
+
+		if (jfs_slice_decode(records + (size_t)n * JFS_SLICE_LEN, JFS_SLICE_LEN, &s) != 0)
+			return false;
+		if (s.pos + s.len <= e->pos || e->pos + e->len <= s.pos)
+			continue;
+		if (!s.id || s.pos > e->pos || s.pos + s.len < e->pos + e->len)
+			return false;
+		point_at(e, s.id, s.size, s.off + e->pos - s.pos);
+		return true;
+	}
+	return false;
 }

@@ -3,7 +3,8 @@
  *
  * Two things are left to the script because only Redis knows them: what the lists hold that are dismantled or cut off
  * whole (their references are dropped there), and the published link count and length of an inode that is changed
- * (hence usedSpace and totalInodes of changed inodes: spec 2.12 says exactly what they are sums of). */
+ * (hence usedSpace and totalInodes of changed inodes, and what users and groups use: spec 2.12 says exactly what they are
+ * sums of). */
 #ifndef JFS_REDIS_PLAN_H
 #define JFS_REDIS_PLAN_H
 
@@ -86,6 +87,12 @@ struct pl_dirstat {
 	int64_t length, space, inodes;
 };
 
+struct pl_quota { /* usage of a directory's quota (spec 2.13), where Redis has the quota */
+	uint64_t dir;
+	bool whole; /* set, not added */
+	int64_t space, inodes;
+};
+
 struct pl_xattr { /* value NULL: remove */
 	uint64_t ino;
 	bool fresh; /* of a new inode */
@@ -137,6 +144,7 @@ struct window_plan {
 	VEC(struct pl_ref) refs;
 	VEC(struct pl_parent) parents;
 	VEC(struct pl_dirstat) dirstats;
+	VEC(struct pl_quota) quotas;
 	VEC(struct pl_xattr) xattrs; /* sorted by ino */
 	VEC(struct pl_symlink) symlinks;
 	VEC(struct pl_slice) slices;	/* all of this window, recorded ones first */

@@ -335,6 +335,34 @@ static bool merge_forward(struct replayer *r, const struct win *win)
 	return true;
 }
 
+/* A slice that the window copies from has no object any more: a stock client took the last files that named it. The lists say
+ * so; the window is planned anew from them, with slices of its own. Or the object was lost or damaged: then a pack that was to
+ * be emptied stays as it is. Each once: then it is another failure. */
+static bool relist(struct replayer *r, const struct win *win, int err)
+{
+	struct known *k = known_last(r, win->w.end);
+	size_t i = 0;
+
+	while (i < r->wins.n && r->wins.v[i] != win)
+		i++;
+	if (i == r->wins.n || !k || !win->composed || r->staying == win->w.end)
+		return false;
+	if (err != -ENOENT || r->relisted == win->w.end)
+		r->staying = win->w.end;
+	r->relisted = win->w.end;
+	log_warn("what=\"an object to be copied from is gone or damaged: the window is planned anew\" seq=%llu packs=%s",
+		(unsigned long long)win->w.end, r->staying == win->w.end ? "stay" : "emptied");
+	for (size_t n = 0; n < win->w.posts.n; n++)
+		if (!win->w.posts.v[n].onward)
+			list_forget(r, win->w.posts.v[n].ino, win->w.posts.v[n].chunk);
+	k->stale = true;
+	for (size_t n = i; n < r->wins.n; n++)
+		r->in_step &= !r->wins.v[n]->sent;
+	wins_drop(r, i);
+	r->look_at_ms = 1;
+	return true;
+}
+
 static void upload_event(struct replayer *r, const struct event *ev)
 {
 	struct win *win = win_find(r, ev->end);
@@ -346,6 +374,8 @@ static void upload_event(struct replayer *r, const struct event *ev)
 			r->busy.v[i--] = r->busy.v[--r->busy.n];
 	if (ev->err) {
 		log_error("what=\"upload failed\" seq=%llu err=\"%s\"", (unsigned long long)ev->end, strerror(-ev->err));
+		if (ev->err != -ECANCELED && win && relist(r, win, ev->err))
+			return;
 		if (ev->err != -ECANCELED && win && merge_forward(r, win))
 			return;
 		if (ev->err != -ECANCELED)
@@ -433,6 +463,7 @@ static int step(struct replayer *r)
 		wire_answers(r);
 		trim_step(r);
 		wire_reap(r);
+		repack_step(r);
 	}
 	return err;
 }
@@ -459,6 +490,7 @@ static void *run(void *arg)
 {
 	struct replayer *r = arg;
 
+	pthread_setname_np(pthread_self(), "jfs-replay");
 	while (!stopped(r)) {
 		int err = step(r);
 
@@ -616,6 +648,8 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 		err = -ENOMEM;
 	if (err) {
 		replayer_free(r);
+		if (err == -ENOTSUP)
+			return errmsg_set(e, err, "the journal remembers a window of a newer format version: use the newer jfs that wrote it");
 		return errmsg_set(e, err, "what replay needs cannot be read from the journal: %s", strerror(-err));
 	}
 	*t = (struct trim_point){ r->applied, clock_mono_ms(), journal_mark(r->j, WM_COMMITTED) };
@@ -681,6 +715,7 @@ void replayer_free(struct replayer *r)
 		next = ev->next;
 		free(ev);
 	}
+	repack_fini(&r->repack);
 	vec_fini(&r->busy);
 	vec_fini(&r->ch_times);
 	vec_fini(&r->trim_queue);

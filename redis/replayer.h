@@ -64,6 +64,8 @@ struct replayer_config {
 	bool eager;
 	uint64_t retention_ms;	   /* 0: RETENTION_MS */
 	uint64_t republish_ms;	   /* 0: 40 min. Slices uploaded for longer than that are uploaded anew before they are published */
+	uint32_t pack_below;	   /* files' own slices of up to so many bytes share one of pack_size, the block size; 0: none */
+	uint32_t pack_size;
 	uint64_t upload_rate;	   /* bytes/s to begin with, 0: 10 MiB/s; measured later */
 	struct replayer_ops ops;
 	void *ctx;

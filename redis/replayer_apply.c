@@ -18,6 +18,7 @@
 struct apply {
 	const struct window *w;
 	const struct places *pl;
+	bool listed; /* whatever the lists name is in the object store */
 	size_t at; /* first of this batch */
 	uint32_t pos; /* and where in its chunk */
 	size_t next_at; /* where the next one begins */
@@ -67,9 +68,19 @@ static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, ui
 		rec->buf.err = rc;
 }
 
-/* Extents of the chunk, from `pos` on, whose bytes are in one of the window's slices now. Returns where to go on when
- * *budget ran out, else 0. */
-static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struct places *pl, uint64_t ino, uint32_t chunk,
+/* Younger extents than the window: only staged bytes are where they are whoever shows them. */
+static bool extent_move(const struct apply *a, const struct pl_post *p, struct extent_val *e)
+{
+	bool there = e->born <= a->w->end;
+
+	if ((there || e->kind == EXT_STAGED) && places_repoint(a->pl, p->records, p->n, e))
+		return true;
+	return there && a->listed && e->kind == EXT_STAGED && places_listed(p->records, p->n, e);
+}
+
+/* Extents of the post's chunk, from `pos` on, whose bytes are in a slice now: one of the window's, or one that its list
+ * names. Returns where to go on when *budget ran out, else 0. */
+static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struct apply *a, const struct pl_post *p,
 	uint32_t pos, unsigned *budget)
 {
 	struct view_iter *it;
@@ -79,7 +90,7 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 	uint32_t next = 0;
 	int rc;
 
-	key_extent(&from, ino, chunk, pos);
+	key_extent(&from, p->ino, p->chunk, pos);
 	it = view_seek(r->j, &from, 13);
 	if (!it) {
 		rec->buf.err = -EIO;
@@ -96,8 +107,8 @@ static uint32_t extents_repoint(struct replayer *r, struct rec *rec, const struc
 			break;
 		}
 		--*budget;
-		if (places_repoint(pl, ino, chunk, &e))
-			rec_put_extent(rec, ino, chunk, &e, 0);
+		if (extent_move(a, p, &e))
+			rec_put_extent(rec, p->ino, p->chunk, &e, 0);
 	}
 	view_end(it);
 	if (rc < 0)
@@ -138,7 +149,7 @@ static void fill_extents(struct replayer *r, struct rec *rec, void *arg)
 
 		if (p->onward)
 			continue;
-		pos = extents_repoint(r, rec, a->pl, p->ino, p->chunk, pos, &budget);
+		pos = extents_repoint(r, rec, a, p, pos, &budget);
 		if (pos)
 			break;
 	}
@@ -236,13 +247,13 @@ static int orphans_take(struct replayer *r, const struct window *w)
 int apply_places(struct replayer *r, const struct window *w)
 {
 	struct places pl = { 0 };
-	struct apply a = { .w = w, .pl = &pl };
+	struct apply a = { .w = w, .pl = &pl, .listed = !r->lagging.n || r->lagging.v[0]->w.end == w->end };
 	uint64_t seq;
 	int err = places_make(w, &pl);
 
 	for (a.at = 0; a.at < pl.staged.n && !err; a.at += BATCH)
 		err = commit_record(r, OP_APPLIED, fill_smap, &a, &seq);
-	for (a.at = a.pos = 0; a.at < w->posts.n && pl.staged.n + pl.moved.n && !err; a.at = a.next_at, a.pos = a.next_pos)
+	for (a.at = a.pos = 0; a.at < w->posts.n && (a.listed || pl.staged.n + pl.moved.n) && !err; a.at = a.next_at, a.pos = a.next_pos)
 		err = commit_record(r, OP_APPLIED, fill_extents, &a, &seq);
 	places_fini(&pl);
 	return err;

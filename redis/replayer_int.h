@@ -1,6 +1,6 @@
 /* What the files of the replayer share. replayer.c: thread and state; replayer_known.c: recorded windows; replayer_plan.c:
  * choosing and building windows;
- * replayer_wire.c: connection, position, scripts; replayer_apply.c: what is committed to the journal, trim, deletion.
+ * replayer_wire.c: connection, position, scripts; repack.c: emptying packs that are hardly live; replayer_apply.c: what is committed to the journal, trim, deletion.
  * All of it runs in the replayer's thread, except what says otherwise. */
 #ifndef JFS_REDIS_REPLAYER_INT_H
 #define JFS_REDIS_REPLAYER_INT_H
@@ -10,6 +10,7 @@
 #include "redis/chooser.h"
 #include "redis/coalesce.h"
 #include "redis/places.h"
+#include "redis/repack.h"
 #include "redis/replayer.h"
 #include "redis/script.h"
 #include "redis/window.h"
@@ -85,6 +86,7 @@ struct replayer {
 	struct rds_conn *conn;
 	struct rds_script script;
 	bool script_loaded, in_step; /* in_step: Redis's position is r->acked, and answers are trusted */
+	bool acl_restored; /* on this connection */
 	size_t pending;		     /* scripts sent and not answered */
 	uint64_t backoff_ms, retry_at_ms;
 	long long log_last;
@@ -97,7 +99,7 @@ struct replayer {
 	VEC(struct pl_orphan) orphans; /* nameless inodes, as of acked */
 	VEC(struct known) known;
 	VEC(struct win *) wins;
-	VEC(struct win *) lagging; /* eager: applied, slices not confirmed; in order */
+	VEC(struct win *) lagging; /* eager: applied, slices not confirmed, or those of one before it; in order */
 	bool needs_redis;	   /* the next plan cannot be made without it */
 	uint64_t serial;
 	VEC(struct loaded_list) loaded;
@@ -111,10 +113,14 @@ struct replayer {
 	VEC(uint64_t) ch_times; /* wall ns of record ch_from + 1 + i (0: internal) */
 	double upload_rate;
 	uint64_t look_at_ms; /* when to look again although nothing happened; 0: no time */
+	uint64_t near_seq; /* a window waits for this to be durable; 0: none does */
 
 	VEC(struct trim_point) trim_queue;
 	uint64_t trim, trim_serial, reaped_trim, reap_at_ms;
 	size_t deleting, uploads;
+	struct repack repack;
+	uint64_t relisted;  /* the window that was planned anew because an object it copies from is gone */
+	uint64_t staying;   /* the one that is planned without emptying packs: an object cannot be read */
 	VEC(uint64_t) busy; /* ends of windows whose slices are being uploaded */
 	struct lifeline *line;
 };
@@ -179,5 +185,8 @@ int apply_commit(struct replayer *r, const struct window *w, bool there);
 int apply_places(struct replayer *r, const struct window *w);
 int uploaded_commit(struct replayer *r, uint64_t end);
 void trim_step(struct replayer *r);
+
+/* replayer_acl.c: rds_acl_restore of what the journal knows. */
+int replayer_acl_restore(struct replayer *r, struct errmsg *e);
 
 #endif

@@ -10,6 +10,7 @@
 
 #define LOOK_AHEAD 60000 /* commands scanned beyond the last end */
 #define WIN_HARD   20000
+#define LOOK_MS	   1000 /* a flush that meets a full disk tells nobody */
 
 enum co_orphan orphan_state(const struct pl_orphan *v, size_t n, uint64_t ino)
 {
@@ -92,6 +93,36 @@ static enum co_orphan cb_orphan(void *arg, uint64_t ino)
 	return orphan_state(r->orphans.v, r->orphans.n, ino);
 }
 
+static bool window_names(const struct window *w, uint64_t id)
+{
+	for (size_t i = 0; i < w->posts.n; i++)
+		for (uint32_t k = 0; k < w->posts.v[i].n; k++)
+			if (get_be64(w->posts.v[i].records + (size_t)k * JFS_SLICE_LEN + 4) == id)
+				return true;
+	return false;
+}
+
+/* Has one of the slices that the window's lists name the bytes from s on? */
+static bool window_holds(const struct window *w, const struct slice_piece *s, uint32_t len, struct smap_hit *hit)
+{
+	for (size_t i = 0; i < w->slices.n; i++) {
+		const struct slice_plan *p = &w->slices.v[i].s;
+		uint32_t at = 0;
+
+		for (uint32_t k = 0; k < p->n; at += p->pieces[k++].len) {
+			const struct slice_piece *q = &p->pieces[k];
+			uint32_t left = q->off + q->len - s->off;
+
+			if (q->kind != PIECE_STAGED || q->segment != s->segment || s->off < q->off || s->off >= q->off + q->len ||
+				!window_names(w, p->id))
+				continue;
+			*hit = (struct smap_hit){ p->id, p->size, at + s->off - q->off, left < len ? left : len };
+			return true;
+		}
+	}
+	return false;
+}
+
 static int cb_smap(void *arg, const struct slice_piece *s, uint32_t len, struct smap_hit *hit)
 {
 	struct replayer *r = ((struct plan_ctx *)arg)->r;
@@ -103,22 +134,12 @@ static int cb_smap(void *arg, const struct slice_piece *s, uint32_t len, struct 
 
 	if (r->no_smap)
 		return 0;
-	for (size_t w = r->wins.n; w-- > 0;) {
-		for (size_t i = 0; i < r->wins.v[w]->w.slices.n; i++) {
-			const struct slice_plan *p = &r->wins.v[w]->w.slices.v[i].s;
-			uint32_t at = 0;
-
-			for (uint32_t k2 = 0; k2 < p->n; at += p->pieces[k2++].len) {
-				const struct slice_piece *q = &p->pieces[k2];
-
-				if (q->kind != PIECE_STAGED || q->segment != s->segment || s->off < q->off || s->off >= q->off + q->len)
-					continue;
-				*hit = (struct smap_hit){ p->id, p->size, at + s->off - q->off, q->off + q->len - s->off };
-				hit->len = hit->len < len ? hit->len : len;
-				return 1;
-			}
-		}
-	}
+	for (size_t i = r->wins.n; i-- > 0;)
+		if (window_holds(&r->wins.v[i]->w, s, len, hit))
+			return 1;
+	for (size_t i = r->lagging.n; i-- > 0;) /* Redis names these, though S3 lacks them */
+		if (window_holds(&r->lagging.v[i]->w, s, len, hit))
+			return 1;
 	key_smap(&from, s->segment, s->run_off);
 	journal_lock(r->j);
 	it = view_seek(r->j, &from, 9);
@@ -214,7 +235,8 @@ static int recorded_load(struct replayer *r, uint64_t from, uint64_t end, const 
 static int plan_make(struct replayer *r, uint64_t from, uint64_t end, const struct recorded *rec, struct window_plan **plan)
 {
 	struct plan_ctx pc = { .r = r };
-	struct coalesce_in in = { &pc, cb_published, cb_smap, cb_orphan, cb_slice, rec->slices.v, rec->slices.n };
+	struct coalesce_in in = { &pc, cb_published, cb_smap, cb_orphan, cb_slice, rec->slices.v, rec->slices.n, r->cfg.pack_below,
+		r->cfg.pack_size, r->staying == end };
 	struct coalesce *co = coalesce_new();
 	int err = co ? journal_log_scan(r->j, from, end, feed_record, co) : -ENOMEM;
 
@@ -399,6 +421,13 @@ static int choose_scan(struct replayer *r, uint64_t from, uint64_t durable)
 {
 	int err;
 
+	if (r->ch && from > r->ch_from && from <= r->ch_scanned && chooser_advance(r->ch, from)) {
+		size_t gone = (size_t)(from - r->ch_from) < r->ch_times.n ? (size_t)(from - r->ch_from) : r->ch_times.n;
+
+		r->ch_times.n -= gone;
+		memmove(r->ch_times.v, r->ch_times.v + gone, r->ch_times.n * sizeof(*r->ch_times.v));
+		r->ch_from = from;
+	}
 	if (!r->ch || r->ch_from != from) {
 		chooser_free(r->ch);
 		r->ch = chooser_new(from);
@@ -415,6 +444,21 @@ static int choose_scan(struct replayer *r, uint64_t from, uint64_t durable)
 	return err > 0 ? 0 : err;
 }
 
+/* Somebody waits for a position that a flush is just making durable. A window that ended before it would be followed by
+ * another one, and what shares a pack would lie in two: so it waits for that flush. Not for what is asked for meanwhile, and
+ * not while the disk is full: the flush may need the room that this window gives back. */
+static bool flush_near(struct replayer *r, uint64_t demand, uint64_t durable)
+{
+	if (demand <= durable || (r->near_seq && durable >= r->near_seq) || journal_full_disk(r->j)) {
+		r->near_seq = 0;
+		return false;
+	}
+	if (!r->near_seq)
+		r->near_seq = demand;
+	r->look_at_ms = clock_mono_ms() + LOOK_MS;
+	return true;
+}
+
 /* The end of a new window after `from`; 0: nothing is due (r->look_at_ms says when). */
 static int choose_end(struct replayer *r, uint64_t from, uint64_t *end)
 {
@@ -429,6 +473,8 @@ static int choose_end(struct replayer *r, uint64_t from, uint64_t *end)
 		return err;
 	demand = d1 > d2 ? d1 : d2;
 	demand = demand > r->min_end ? demand : r->min_end;
+	if (flush_near(r, demand, durable))
+		return 0;
 	demand = demand < durable ? demand : durable;
 	pthread_mutex_lock(&r->lock);
 	delay_ns = r->cfg.eager ? 0 : r->upload_delay_ms * 1000000u;
@@ -438,6 +484,8 @@ static int choose_end(struct replayer *r, uint64_t from, uint64_t *end)
 
 		if (!t)
 			continue;
+		if (t > now) /* the clock was set back */
+			t = 1;
 		oldest = oldest ? oldest : t;
 		if (t + delay_ns > now)
 			break;

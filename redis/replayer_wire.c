@@ -79,6 +79,13 @@ static void stale_delete(struct replayer *r, const struct window *now)
 	}
 }
 
+/* Is a window to be looked at once more when objects have come, its own or (there: it needs none) those of windows before it,
+ * which its lists may name? With publish=eager only. */
+static bool win_lags(const struct replayer *r, const struct window *w, bool there)
+{
+	return !there || (r->lagging.n && w->posts.n);
+}
+
 /* The first window was executed. */
 static int win_acked(struct replayer *r)
 {
@@ -96,7 +103,7 @@ static int win_acked(struct replayer *r)
 	r->status.commands += win->plan->commands;
 	r->status.scripts++;
 	pthread_mutex_unlock(&r->lock);
-	if (!win->uploaded) { /* eager */
+	if (win_lags(r, &win->w, win->uploaded)) {
 		struct win **lag = vec_push(&r->lagging);
 
 		if (!lag)
@@ -116,7 +123,7 @@ static int adopt_one(struct replayer *r, const struct known *k)
 	struct win *lag, **slot;
 	struct window w;
 	int err = window_read(r, k, &w);
-	bool there;
+	bool there, lags;
 
 	if (err)
 		return err;
@@ -131,16 +138,20 @@ static int adopt_one(struct replayer *r, const struct known *k)
 		r->acked.seq = w.end;
 		memcpy(r->acked.chain, w.chain, sizeof(r->acked.chain));
 	}
-	lag = err || there ? NULL : calloc(1, sizeof(*lag));
+	lags = !err && win_lags(r, &w, there);
+	lag = lags ? calloc(1, sizeof(*lag)) : NULL;
 	slot = lag ? vec_push(&r->lagging) : NULL;
 	if (slot) {
 		lag->w = w;
+		lag->uploaded = there;
+		for (size_t i = 0; i < w.slices.n; i++)
+			lag->composed |= w.slices.v[i].composed;
 		*slot = lag;
 		return 0;
 	}
 	free(lag);
 	window_fini(&w);
-	return err ? err : there ? 0 : -ENOMEM;
+	return err ? err : lags ? -ENOMEM : 0;
 }
 
 /* An answer was lost, and then we ended, or the window was composed anew. -ENOENT: no such windows lead there. */
@@ -226,11 +237,11 @@ static int position_check(struct replayer *r, const struct rds_position *pos)
 	if (k && pos->seq > r->acked.seq && (err = adopt_recorded(r, k)) != -ENOENT)
 		return err;
 	if (pos->seq < r->trim && pos->seq < r->acked.seq) {
-		wire_stop(r, "Redis forgot more than is kept here (restored from a backup?): see jfs-recover export");
+		wire_stop(r, "Redis forgot more than is kept here (restored from a backup?): see jfs-recover rebase");
 		return -EUCLEAN;
 	}
 	if (k && known_last(r, k->end) != k) {
-		wire_stop(r, "Redis fell back to a composition of a window that was replaced since: see jfs-recover export");
+		wire_stop(r, "Redis fell back to a composition of a window that was replaced since: see jfs-recover rebase");
 		return -EUCLEAN;
 	}
 	if ((k && pos->seq < r->acked.seq) || pos_is(pos, r->history.seq, r->history.chain))
@@ -239,7 +250,7 @@ static int position_check(struct replayer *r, const struct rds_position *pos)
 		wire_stop(r, "Redis is ahead of this journal: it is an old copy. Use the newer one, or see jfs-recover export");
 	else
 		wire_stop(r, "Redis's position is not in this journal's history (restored from a backup, or another journal "
-			     "replayed): see jfs-recover export");
+			     "replayed): see jfs-recover rebase");
 	return -EUCLEAN;
 }
 
@@ -258,7 +269,7 @@ static int position_read(struct replayer *r)
 		return err;
 	}
 	if (!pos.epoch) {
-		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover export");
+		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover rebase");
 		return -ENOENT;
 	}
 	return position_check(r, &pos);
@@ -293,7 +304,7 @@ int wire_up(struct replayer *r)
 		err = wire_drain(r);
 	if (!r->conn || !rds_conn_ok(r->conn) || err) {
 		r->pending = 0;
-		r->script_loaded = false;
+		r->script_loaded = r->acl_restored = false;
 		err = r->conn ? rds_reconnect(r->conn, &e) : rds_conn_new(&r->url, &r->conn, &e);
 	}
 	if (!err && !r->script_loaded && r->url.mode != RDS_UNSAFE_BATCH)
@@ -303,7 +314,19 @@ int wire_up(struct replayer *r)
 		return err;
 	}
 	r->script_loaded = true;
+	if (!r->acl_restored) {
+		err = replayer_acl_restore(r, &e);
+		r->acl_restored = err == 0;
+		if (err && err != -EKEYREVOKED && err != -EAGAIN && err != -ENODATA) { /* of the lease: the position tells */
+			wire_retry(r, e.text);
+			return err;
+		}
+	}
 	err = position_read(r);
+	if (!err && !r->acl_restored) {
+		wire_retry(r, e.text);
+		err = -EAGAIN;
+	}
 	if (err)
 		return err;
 	r->in_step = true;
@@ -416,7 +439,7 @@ static void answer_refused(struct replayer *r, const struct script_answer *a)
 		wire_retry(r, "Redis forgot our lease; it is being taken back");
 		return;
 	case SCRIPT_NOKEY:
-		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover export");
+		wire_stop(r, "Redis's private key zjfs is gone: the volume was reloaded or flushed; see jfs-recover rebase");
 		return;
 	default:
 		snprintf(why, sizeof(why), "Redis key %s is not what it should be%s%s; see jfs-recover check", a->key,
@@ -481,16 +504,15 @@ static struct script_ctx win_ctx(struct replayer *r, const struct win *win)
 static int win_send(struct replayer *r, struct win *win)
 {
 	struct script_ctx ctx = win_ctx(r, win);
-	struct script_args a;
 	struct errmsg e;
-	int err;
+	struct buf b;
+	int err = script_encode(win->plan, &ctx, &b);
 
-	err = script_encode(win->plan, &ctx, &a);
-	if (err)
-		return err;
-	FAULT_POINT("redis.replay.before_script");
-	err = rds_script_append(r->conn, &r->script, 0, (int)a.argv.n, a.argv.v, a.lens.v);
-	script_args_fini(&a);
+	if (!err) {
+		FAULT_POINT("redis.replay.before_script");
+		err = rds_script_append(r->conn, &r->script, 0, 1, (const char *[]){ (const char *)b.data }, &b.len);
+	}
+	buf_fini(&b);
 	if (!err)
 		err = rds_flush(r->conn, &e);
 	FAULT_POINT("redis.replay.after_script");

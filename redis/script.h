@@ -5,9 +5,23 @@
  * behind it answer GAP, and one that arrives late answers GAP as well. Executing it twice is impossible: it moves the
  * position. All keys are derived from the plan; they are not declared in KEYS (one server, no Cluster).
  *
- * Arguments: prefix, epoch, previous sequence, previous chain, new sequence, new chain, now (s), hour of the trash, sid,
- * oldest ctime allowed (s), space and inodes of new inodes, then the sections in the order in which apply.lua
- * reads them, each beginning with its count. Numbers are decimal text, everything else raw bytes. */
+ * There is one argument, a MessagePack array (Redis's Lua decodes it in C, at less cost than thousands of arguments): the
+ * head, then the sections in the order of script_encode, flat arrays where a field occurs once for each element. Identities are
+ * decimal text, counts and flags numbers, lengths and space numbers or, from 10^15 on, text, everything else raw bytes.
+ *
+ *   head      prefix, epoch, previous sequence, previous chain, new sequence, new chain, now (s), hour of the trash, sid, space
+ *             and inodes of new inodes
+ *   strings   arrays of at most 2,000 key, value: records and symlink targets of new inodes
+ *   lists     of one record, of new inodes: [keys], [records]
+ *   lists     of several: [key, record ..] each
+ *   entries   [key, new directory, [name, value ..], [name to delete ..], expected values in that order or 0: none] each
+ *   counts    of slices: field, delta, records of a new one that has several (else 0) ..
+ *   inodes    that exist: [inode, kind, record, named, link delta or "a", ctime, cut, [trash name, value ..]] each
+ *   lists     of inodes that exist: [key, kind, old records, record ..] each
+ *   parents   inode, parent, delta ..
+ *   dirstats  [of new directories], [changes] (inode, length, space, inodes ..), [deletions], [linked files: inode, length, space ..]
+ *   xattrs    [key, new, [name, value ..], [name to delete ..]] each
+ *   quotas    directory, set or add, space, inodes .. */
 #ifndef JFS_REDIS_SCRIPT_H
 #define JFS_REDIS_SCRIPT_H
 
@@ -15,6 +29,7 @@
 
 #include "redis/lease.h"
 #include "redis/plan.h"
+#include "util/buf.h"
 
 extern const char rds_apply_lua[];
 
@@ -29,13 +44,6 @@ struct script_ctx {
 	int64_t oldest_ctime;	 /* older ctimes are sent as this (gc deletes what looks old: spec 10.2) */
 };
 
-struct script_args {
-	struct arena mem;
-	VEC(const char *) argv;
-	VEC(size_t) lens;
-	size_t bytes;
-};
-
 /* What both ways of applying a plan (script, pipeline.h) say in the same words. Pure. */
 size_t plan_record(const struct script_ctx *ctx, const struct pl_inode *pi, uint8_t out[JFS_ATTR_MAX]); /* its length */
 void plan_ctime(const struct script_ctx *ctx, const struct pl_inode *pi, uint8_t out[12]); /* as in a record */
@@ -46,9 +54,9 @@ size_t plan_trash_entry(const struct pl_inode *pi, const struct pl_trash *t, cha
 /* usedSpace and totalInodes of the inodes that are born. */
 void plan_counters(const struct window_plan *p, int64_t *space, int64_t *inodes);
 
-/* 0 or -ENOMEM. The arguments point into the plan, which must live as long. */
-int script_encode(const struct window_plan *p, const struct script_ctx *ctx, struct script_args *out);
-void script_args_fini(struct script_args *a);
+#define SCRIPT_MAX ((size_t)512 << 20) /* what Redis takes as one argument, unless told otherwise */
+/* The script's one argument. 0, -ENOMEM, -E2BIG; buf_fini(out) in any case. */
+int script_encode(const struct window_plan *p, const struct script_ctx *ctx, struct buf *out);
 
 enum script_status {
 	SCRIPT_OK,

@@ -12,23 +12,31 @@
 #include <unistd.h>
 
 #include "redis/keys.h"
+#include "redis/lease.h"
 #include "redis/setting.h"
 
 /* What the sessions of this program have in their version, and stock's have not. */
 #define OUR_MARK "+jfs."
 
-/* KEYS: nextsession, allSessions, sessionInfos. ARGV: expiry, JSON, before, our mark. A Redis that forgot may have given the
- * number to somebody else since; if it has not yet, it must not. */
-static const char start_lua[] = "local info = redis.call('HGET', KEYS[3], ARGV[3])\n"
+/* KEYS: nextsession, allSessions, sessionInfos, zjfs. ARGV: expiry, JSON, before, our mark, journal. A Redis that forgot may
+ * have given the number to somebody else since; if it has not yet, it must not. The number that zjfs notes for this journal
+ * is one that a kill kept the journal from noting. */
+static const char start_lua[] = "local function ours(sid)\n"
+				"  local info = redis.call('HGET', KEYS[3], sid)\n"
+				"  return info and string.find(info, ARGV[4], 1, true)\n"
+				"end\n"
 				"local sid = tonumber(ARGV[3])\n"
-				"if not info or not string.find(info, ARGV[4], 1, true) then\n"
+				"local noted = redis.call('HMGET', KEYS[4], 'epoch', 'session', 'session.of')\n"
+				"if not ours(ARGV[3]) and noted[2] and noted[3] == ARGV[5] and ours(noted[2]) then\n"
+				"  sid = tonumber(noted[2])\n"
+				"elseif not ours(ARGV[3]) then\n"
 				"  sid = redis.call('INCR', KEYS[1])\n"
-				"elseif (tonumber(redis.call('GET', KEYS[1]) or 0) or 0) < sid then\n"
-				"  redis.call('SET', KEYS[1], ARGV[3])\n"
 				"end\n"
 				"local number = string.format('%.0f', sid)\n"
+				"if (tonumber(redis.call('GET', KEYS[1]) or 0) or 0) < sid then redis.call('SET', KEYS[1], number) end\n"
 				"redis.call('ZADD', KEYS[2], ARGV[1], number)\n"
 				"redis.call('HSET', KEYS[3], number, ARGV[2])\n"
+				"if noted[1] then redis.call('HSET', KEYS[4], 'session', number, 'session.of', ARGV[5]) end\n"
 				"return sid\n";
 
 /* KEYS: allSessions, sessionInfos, session{sid}, locked{sid}. ARGV: sid. */
@@ -128,15 +136,16 @@ static int call_number(struct rds_conn *c, const char *lua, int nkeys, int argc,
 	return rc;
 }
 
-int rds_session_start(struct rds_conn *c, const char *json, int64_t now, uint64_t before, uint64_t *sid, struct errmsg *e)
+int rds_session_start(struct rds_conn *c, const char *json, int64_t now, const char *journal, uint64_t before, uint64_t *sid,
+	struct errmsg *e)
 {
 	char expiry[RDS_KEY_MAX], old[RDS_KEY_MAX];
-	const char *argv[] = {RDS_NEXT_SESSION, RDS_ALL_SESSIONS, RDS_SESSION_INFOS, expiry, json, old, OUR_MARK};
+	const char *argv[] = {RDS_NEXT_SESSION, RDS_ALL_SESSIONS, RDS_SESSION_INFOS, RDS_PRIVATE_KEY, expiry, json, old, OUR_MARK, journal};
 	int64_t v;
 
 	rds_decimal(expiry, (uint64_t)(now + RDS_SESSION_TTL));
 	rds_decimal(old, before);
-	int rc = call_number(c, start_lua, 3, 7, argv, &v, e);
+	int rc = call_number(c, start_lua, 4, 9, argv, &v, e);
 	if (rc == 0)
 		*sid = (uint64_t)v;
 	return rc;

@@ -24,10 +24,12 @@ char *rds_session_json(const char *mountpoint, uint64_t now_ns);
 /* Pure; a broken text leaves the fields empty and returns -EUCLEAN. Does not touch sid and expiry. */
 int rds_session_parse(const char *json, size_t len, struct rds_session *out);
 
-/* Registers a session. `before` (0: none) is the number that the same journal had last: if a session of ours still stands
- * there, its daemon has crashed or left deleted files in it, and it goes on under its number. So a daemon that is killed
- * before its journal has noted the number leaves no other behind. Otherwise it gets a new one. */
-int rds_session_start(struct rds_conn *c, const char *json, int64_t now, uint64_t before, uint64_t *sid, struct errmsg *e);
+/* Registers a session. `before` (0: none) is the number that the same journal (its cache id) had last: if a session of ours
+ * still stands there, its daemon has crashed or left deleted files in it, and it goes on under its number. Otherwise it gets
+ * a new one, which the lease's key notes as that journal's: a daemon that is killed before its journal has noted the number
+ * leaves no session behind that the next one does not take. */
+int rds_session_start(struct rds_conn *c, const char *json, int64_t now, const char *journal, uint64_t before, uint64_t *sid,
+	struct errmsg *e);
 /* Renews it; also brings it back if somebody removed it. */
 int rds_session_beat(struct rds_conn *c, uint64_t sid, const char *json, int64_t now, struct errmsg *e);
 /* Removes it at a clean end. -EBUSY: session{sid} still names inodes (or locked{sid} locks); the session stays then, so

@@ -508,8 +508,6 @@ int rds_setting_check(const struct rds_setting *s, struct errmsg *e)
 		return errmsg_set(e, -ENOTSUP, "volume %s keeps a change log (ChangeLog), which is not supported", s->name);
 	if (s->encrypt_key[0])
 		return errmsg_set(e, -ENOTSUP, "volume %s encrypts its data (EncryptKey), which is not supported", s->name);
-	if (s->enable_acl)
-		return errmsg_set(e, -ENOTSUP, "volume %s uses POSIX ACLs (EnableACL), which is not supported", s->name);
 	if (!one_of(s->storage, storages))
 		return errmsg_set(e, -ENOTSUP, "volume %s lies on storage \"%.64s\", supported are file, s3, minio", s->name,
 			s->storage);

@@ -19,6 +19,7 @@
 #define RDS_META_VERSION    1
 #define RDS_CLIENT_VERSION  "1.4.1" /* the stock release we claim to be equal to in version checks */
 #define RDS_MIN_CLIENT	    "1.1.0-A"
+#define RDS_MIN_CLIENT_ACL  "1.2.0-A"
 #define RDS_SETTING_MAX	    (1u << 20) /* bytes of JSON we are ready to parse */
 #define RDS_SHARDS_MAX	    256
 #define RDS_BLOCK_KIB_MIN   64
@@ -62,7 +63,7 @@ int rds_setting_parse(const char *text, size_t len, struct rds_setting *s, struc
 void rds_setting_write(const struct rds_setting *s, bool public, struct buf *out);
 
 /* May this program work on the volume? -ENOTSUP with one line that names the feature: newer format or client demanded,
- * change log, encryption, ACLs, unknown storage or compression; -EUCLEAN: a value that breaks the format. */
+ * change log, encryption, unknown storage or compression; -EUCLEAN: a value that breaks the format. */
 int rds_setting_check(const struct rds_setting *s, struct errmsg *e);
 
 /* Secrets (2.3): AES-128-GCM under MD5 of the UUID text. Decrypting and encrypting work in place and toggle key_encrypted;

@@ -174,6 +174,8 @@ static int body_decode(struct rd *r, struct window *w)
 	uint32_t n;
 	int err = 0;
 
+	if (version > WINDOW_VERSION) /* the checksum was good */
+		return -ENOTSUP;
 	if (version != 1 && version != WINDOW_VERSION)
 		return -EUCLEAN;
 	w->from = rd_be64(r);

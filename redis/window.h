@@ -36,7 +36,7 @@ struct window {
 void window_chain(const char *before, uint64_t end, uint64_t nonce, char out[RDS_CHAIN_LEN + 1]);
 /* Appends the encoding; errors are in b->err. */
 void window_encode(const struct window *w, struct buf *b);
-/* 0, -EUCLEAN, -ENOMEM. Everything is copied into w. */
+/* 0, -EUCLEAN, -ENOTSUP (whole, of a newer version), -ENOMEM. Everything is copied into w. */
 int window_decode(const void *p, size_t n, struct window *w);
 void window_fini(struct window *w);
 

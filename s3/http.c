@@ -451,6 +451,7 @@ static void *loop_run(void *arg)
 {
 	struct http *h = arg;
 
+	pthread_setname_np(pthread_self(), "jfs-http");
 	for (;;) {
 		uint64_t slow_until;
 		bool closing, more;

@@ -31,10 +31,11 @@ struct mblock {
 	char key[BLOCK_KEY_MAX]; /* of the object */
 };
 
-/* Where a sequential reader of a slice is. */
+/* Where a sequential reader of a slice is; and the block of which a part was fetched last. */
 struct stream {
 	uint64_t id;
 	uint32_t next_off;
+	uint32_t part; /* block + 1, 0: none */
 };
 
 struct slice_reader {
@@ -152,6 +153,7 @@ static void *disk_main(void *arg)
 {
 	struct slice_reader *r = arg;
 
+	pthread_setname_np(pthread_self(), "jfs-cache");
 	pthread_mutex_lock(&r->lock);
 	for (;;) {
 		struct mblock *b = r->disk_head;
@@ -279,8 +281,23 @@ static bool is_sequential(struct slice_reader *r, uint64_t id, uint32_t off, uin
 	struct stream *s = &r->streams[id % STREAMS];
 	bool sequential = off == 0 || (s->id == id && off == s->next_off);
 
-	*s = (struct stream){.id = id, .next_off = off + len};
+	*s = (struct stream){.id = id, .next_off = off + len, .part = s->id == id ? s->part : 0};
 	return sequential;
+}
+
+/* Is a part of the block enough? Who comes again for another part gets all of it: small files that share a block are read
+ * one after the other (spec 5). */
+static bool part_will_do(struct slice_reader *r, uint64_t id, uint32_t k)
+{
+	struct stream *s = &r->streams[id % STREAMS];
+	bool again;
+
+	pthread_mutex_lock(&r->lock);
+	again = s->id == id && s->part == k + 1;
+	if (s->id == id)
+		s->part = k + 1;
+	pthread_mutex_unlock(&r->lock);
+	return !again;
 }
 
 static void read_ahead(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t k)
@@ -349,7 +366,7 @@ static int read_block(struct slice_reader *r, uint64_t id, uint32_t slice_size, 
 			pthread_mutex_unlock(&r->lock);
 			return 0;
 		}
-		if (r->cfg.format.compression == COMPRESS_NONE && !sequential && off > 0 && len <= size / 4)
+		if (r->cfg.format.compression == COMPRESS_NONE && !sequential && off > 0 && len <= size / 4 && part_will_do(r, id, k))
 			return read_range(r, id, slice_size, k, off, buf, len);
 		pthread_mutex_lock(&r->lock);
 		b = find(r, id, k, size);

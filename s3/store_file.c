@@ -338,6 +338,7 @@ static void *pool_run(void *arg)
 	struct file_call *c;
 	bool closing;
 
+	pthread_setname_np(pthread_self(), "jfs-store");
 	while ((c = pool_take(p, &closing))) {
 		if (closing)
 			c->req.done(c->req.arg, &canceled);

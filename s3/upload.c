@@ -444,6 +444,7 @@ static void *upload_main(void *arg)
 	struct uploader *up = arg;
 	uint64_t next_due;
 
+	pthread_setname_np(pthread_self(), "jfs-upload");
 	pthread_mutex_lock(&up->lock);
 	for (;;) {
 		if (up->stopping)

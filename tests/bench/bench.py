@@ -4,6 +4,7 @@
 Needs root, FUSE, loop devices, redis-server, and for --storage=s3 Debian's Swift. Rows whose program is missing are left
 out and named. All times are wall clock; the table shows medians over --reps repetitions, interleaved over the rows."""
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -14,11 +15,10 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rows as bench_rows  # noqa: E402
-from rows import ROOT, core, harness, tool  # noqa: E402
+from rows import ROOT, core, harness, ring, tool  # noqa: E402
 
 OPS = ("create", "stat", "read", "unlink")
 LOOPS = {"touch": 'touch "f$i"', "echo >": 'echo line > "f$i"', "rm": 'rm "f$i"'}
-THREADS = (1, 4)
 SIZE = 1024
 FULL = {"files": 10000, "waiting_files": 300, "loop": 1000, "waiting_loop": 100, "reps": 3, "waiting_reps": 1}
 QUICK = {"files": 1000, "waiting_files": 60, "loop": 200, "waiting_loop": 20, "reps": 1, "waiting_reps": 1}
@@ -113,7 +113,7 @@ def measure(rows, args):
             if row.waits and rep >= args.waiting_reps:
                 continue
             count = args.waiting_files if row.waits else args.files
-            for threads in THREADS:
+            for threads in args.threads:
                 say(f"[{rep + 1}/{args.reps}] {row.label}: {count} files, {threads} thread{'s' * (threads > 1)}")
                 run_fsbench(row, results, count, threads, rep)
                 row.settle()
@@ -143,7 +143,7 @@ def columns(row, threads, results, args):
     cells = [row.label, str(threads), number(args.waiting_files if row.waits else args.files, 0)]
     cells += [number(results.median(row.key, threads, op)) for op in OPS]
     cells.append(ratio(create, results.median("ext4", threads, "create")))
-    cells.append(ratio(create, results.median(args.floor, threads, "create")))
+    cells.append(ratio(create, results.median(row.floor or args.floor, threads, "create")))
     cells.append(ratio(results.median("neither", threads, "create"), create))
     cells.append(ratio(results.median("stock", threads, "create"), create))
     if threads == 1:
@@ -233,9 +233,9 @@ def report(rows, skipped, results, args, header):
            f"{args.reps} (rows that wait: {args.waiting_reps})",
            f"rows that wait for the network run {args.waiting_files} files, the others {args.files}; shell loops "
            f"{args.waiting_loop} and {args.loop}, us per round (touch and rm start a process)",
-           "/ext4, /floor: create relative to them (smaller is better); neither/, stock/: how many times faster than "
+           "/ext4, /floor: create relative to them, of rows on rings to nullfs on rings (smaller is better); neither/, stock/: how many times faster than "
            "the cell with neither and than JuiceFS's default mount", ""]
-    out.append(table([HEAD] + [columns(row, threads, results, args) for row in rows for threads in THREADS]))
+    out.append(table([HEAD] + [columns(row, threads, results, args) for row in rows for threads in args.threads]))
     for key, note in results.notes.items():
         if note:
             out.append(f"  right after creating, {key}: {note}")
@@ -251,7 +251,9 @@ def parse_args():
     p.add_argument("--storage", choices=("s3", "file"), default="s3")
     p.add_argument("--redis-rtt", type=int, default=1000, metavar="US")
     p.add_argument("--s3-rtt", type=int, default=10000, metavar="US")
-    p.add_argument("--floor", choices=("null-mt", "null-st"), default="null-mt", help="the loop that /floor compares with")
+    p.add_argument("--floor", choices=("null-mt", "null-st", "null-classic"), default="null-mt",
+                   help="the loop that /floor compares with; rows on rings: null-ring")
+    p.add_argument("--threads", type=lambda s: tuple(int(n) for n in s.split(",")), default=(1, 4), metavar="N,...")
     p.add_argument("--rows", help="comma-separated keys, e.g. ext4,null-mt,both")
     p.add_argument("--json", metavar="FILE", help="write every single value there")
     args = p.parse_args()
@@ -268,7 +270,9 @@ def main():
     if args.storage == "s3" and core.missing("swift"):
         sys.exit("bench: swift-proxy is not installed (apt-get install swift-proxy swift-account swift-container swift-object "
                  "memcached), or choose --storage=file")
-    with bench_rows.bench_test() as t:
+    # Turned on for the whole run where it can be: only the rows on rings ask for them.
+    rings = contextlib.nullcontext() if ring.missing() else ring.turned_on()
+    with rings, bench_rows.bench_test() as t:
         rows = bench_rows.all_rows(t, bench_rows.Environment(t, args.storage, args.redis_rtt, args.s3_rtt))
         if args.rows:
             keys = args.rows.split(",")

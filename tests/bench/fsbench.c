@@ -10,6 +10,9 @@
  *   read     open, read to the end, close; checks the length against SIZE and the bytes against what create wrote
  *   rename   f1 -> r1 (and the next `rename` back)       unlink       mkdir   rmdir   (names d0 ..)
  *   append   open(O_APPEND), write SIZE bytes, close     chmod        utimes      symlink, link (names s0 .., l0 ..)
+ *   seqwrite, randwrite, seqread, randread    N calls of SIZE bytes on one file, `big`, of N * SIZE bytes, through one descriptor;
+ *            seqwrite makes it and ends with an fsync; the order of rand is the same in every run
+ *   appendsync    N appends of SIZE bytes to one file, `log`, each with its fsync
  *   list     opendir, readdir to the end, closedir; one pass a thread, divided by the entries seen
  *
  * The first error ends the program with status 1 and the name of the file. */
@@ -32,12 +35,16 @@ struct bench {
 	bool own_dirs, renamed;
 	uint8_t *data, *check;
 	uint64_t *latency; /* ns, one for each operation */
+	int fd;		   /* of the one file that some operations share */
 	pthread_barrier_t start;
 };
 
 struct op {
 	const char *name;
 	void (*run)(struct bench *b, const char *dir, uint64_t i);
+	const char *file; /* the one that all calls share, and how it is opened; sync: an fsync belongs to the time */
+	int flags;
+	bool sync;
 };
 
 struct worker {
@@ -228,10 +235,61 @@ static void op_list(struct bench *b, const char *dir, uint64_t i)
 		die("readdir", dir);
 }
 
+static void op_big_write(struct bench *b, const char *dir, uint64_t i)
+{
+	if (pwrite(b->fd, b->data, b->size, (off_t)(i * b->size)) != (ssize_t)b->size)
+		die("write", dir);
+}
+
+static void op_big_read(struct bench *b, const char *dir, uint64_t i)
+{
+	uint8_t stack[65536], *buf = b->size <= sizeof(stack) ? stack : malloc(b->size);
+
+	if (!buf || pread(b->fd, buf, b->size, (off_t)(i * b->size)) != (ssize_t)b->size)
+		die("read", dir);
+	if (buf != stack)
+		free(buf);
+}
+
+/* Each block once, for any N, in an order without a pattern: steps that are one to one below a power of two, repeated until
+ * the result lies in the range. */
+static uint64_t shuffled(const struct bench *b, uint64_t i)
+{
+	unsigned bits = 1;
+	uint64_t x = i;
+
+	while ((uint64_t)1 << bits < b->n)
+		bits++;
+	do {
+		x = (x * 2654435761u + 12345) & (((uint64_t)1 << bits) - 1);
+		x ^= x >> (bits / 2 + 1);
+	} while (x >= b->n);
+	return x;
+}
+
+static void op_rand_write(struct bench *b, const char *dir, uint64_t i)
+{
+	op_big_write(b, dir, shuffled(b, i));
+}
+
+static void op_rand_read(struct bench *b, const char *dir, uint64_t i)
+{
+	op_big_read(b, dir, shuffled(b, i));
+}
+
+static void op_append_sync(struct bench *b, const char *dir, uint64_t i)
+{
+	(void)i;
+	if (write(b->fd, b->data, b->size) != (ssize_t)b->size || fsync(b->fd) < 0)
+		die("append", dir);
+}
+
 static const struct op all_ops[] = {{"create", op_create}, {"createsync", op_createsync}, {"touch", op_touch},
 	{"append", op_append}, {"read", op_read}, {"stat", op_stat}, {"rename", op_rename}, {"unlink", op_unlink},
 	{"mkdir", op_mkdir}, {"rmdir", op_rmdir}, {"chmod", op_chmod}, {"utimes", op_utimes}, {"symlink", op_symlink},
-	{"link", op_link}, {"list", op_list}};
+	{"link", op_link}, {"list", op_list}, {"seqwrite", op_big_write, "big", O_CREAT | O_TRUNC | O_WRONLY, true},
+	{"randwrite", op_rand_write, "big", O_WRONLY}, {"seqread", op_big_read, "big", O_RDONLY},
+	{"randread", op_rand_read, "big", O_RDONLY}, {"appendsync", op_append_sync, "log", O_CREAT | O_WRONLY | O_APPEND}};
 
 static const struct op *op_find(const char *name)
 {
@@ -269,12 +327,24 @@ static int cmp_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static void shared_open(struct bench *b, const struct op *op)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", b->dir, op->file);
+	b->fd = open(path, op->flags, 0644);
+	if (b->fd < 0)
+		die("open", path);
+}
+
 static void bench_op(struct bench *b, const struct op *op)
 {
 	struct worker *w = calloc(b->threads, sizeof(*w));
 	bool list = op->run == op_list;
 	uint64_t count = list ? b->threads : b->n, start, end = 0, entries = b->own_dirs ? b->n : b->n * b->threads;
 
+	if (op->file)
+		shared_open(b, op);
 	if (!w || pthread_barrier_init(&b->start, NULL, (unsigned)b->threads + 1) != 0)
 		die("threads", op->name);
 	for (uint64_t i = 0; i < b->threads; i++) {
@@ -290,6 +360,13 @@ static void bench_op(struct bench *b, const struct op *op)
 		pthread_join(w[i].thread, NULL);
 		end = w[i].end > end ? w[i].end : end;
 	}
+	if (op->sync) {
+		if (fsync(b->fd) < 0)
+			die("fsync", op->file);
+		end = clock_mono_ns();
+	}
+	if (op->file && close(b->fd) < 0)
+		die("close", op->file);
 	pthread_barrier_destroy(&b->start);
 	free(w);
 	qsort(b->latency, count, sizeof(*b->latency), cmp_u64);

@@ -1,9 +1,12 @@
-/* nullfs MOUNTPOINT [--single | --threads N] [--keep BYTES]: a FUSE file system in memory that records nothing.
+/* nullfs MOUNTPOINT [--single | --threads N] [--transport classic|io_uring] [--poll] [--keep BYTES] [--xattr]: a FUSE file
+ * system in memory that records nothing.
  *
  * The floor of the benchmark: what the kernel, libfuse and a name lookup cost when an operation does no work. Its
  * kernel-facing settings are those of the daemon: entries, attributes and negatives without time-out, FLUSH, OPEN and
  * OPENDIR answered ENOSYS, default_permissions, readdirplus, 1 MiB writes, parallel directory operations. Of each file
- * the first BYTES bytes (default 64 KiB) are kept; what lies behind reads as zeros.
+ * the first BYTES bytes (default 64 KiB) are kept; what lies behind reads as zeros. Requests come by libfuse's own loops, or
+ * with --transport or --poll by those of the daemon. With --xattr it says that files can have attributes and that none has any: without,
+ * the kernel asks once and never again, which a file system with attributes cannot have.
  *
  * One mutex guards everything and is never held over a reply. A node lives while a name or the kernel (lookup count)
  * refers to it: with OPEN answered ENOSYS there is no release, and the FORGET of an unlinked file comes at its last
@@ -13,15 +16,19 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/transport.h"
+#include "util/log.h"
 #include "util/parse.h"
 
 #define FOREVER 1e9
@@ -469,6 +476,22 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_f
 	fuse_reply_err(req, 0);
 }
 
+/* As the daemon answers without POSIX ACLs and labels (daemon/op_xattr.c). */
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	(void)ino, (void)size;
+	fuse_reply_err(req, strcmp(name, "security.selinux") == 0 || strncmp(name, "system.posix_acl_", 17) == 0 ? EOPNOTSUPP : ENODATA);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	(void)ino;
+	if (size)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fuse_reply_xattr(req, 0);
+}
+
 /* OPEN, OPENDIR and FLUSH: after this answer the kernel does not ask again. */
 static void op_not_needed(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -553,7 +576,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 				  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
 
-static const struct fuse_lowlevel_ops ops = {
+static struct fuse_lowlevel_ops ops = {
 	.init = op_init,
 	.lookup = op_lookup,
 	.forget = op_forget,
@@ -602,7 +625,47 @@ static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 	return read(fd, buf, len);
 }
 
-static int session_run(const char *mountpoint, bool single, unsigned threads)
+static void *unmount_at_signal(void *mountpoint)
+{
+	sigset_t set;
+	int number;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigwait(&set, &number) == 0)
+		umount2(mountpoint, MNT_DETACH);
+	return NULL;
+}
+
+/* By a transport of the daemon's, until it is unmounted. */
+static int transport_run(struct fuse_session *se, const struct transport_config *cfg, const char *mountpoint)
+{
+	struct transport *t;
+	struct errmsg e = {""};
+	sigset_t set;
+	pthread_t tid;
+
+	log_set_level(LOG_LVL_WARN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	if (transport_start(se, cfg, &t, &e)) {
+		fprintf(stderr, "nullfs: %s\n", e.text);
+		return 1;
+	}
+	if (pthread_create(&tid, NULL, unmount_at_signal, (void *)(uintptr_t)mountpoint) == 0)
+		pthread_detach(tid);
+	printf("ready\n");
+	fflush(stdout);
+	transport_wait(t);
+	transport_stop(t);
+	transport_free(t);
+	return 0;
+}
+
+static int session_run(const char *mountpoint, bool single, unsigned threads, const struct transport_config *transport)
 {
 	static const struct fuse_custom_io io = {.writev = io_writev, .read = io_read};
 	char *argv[] = {"nullfs", "-o", "allow_other,default_permissions,fsname=nullfs,subtype=nullfs", NULL};
@@ -613,6 +676,10 @@ static int session_run(const char *mountpoint, bool single, unsigned threads)
 
 	if (!se || !cfg || fuse_set_signal_handlers(se) < 0 || fuse_session_mount(se, mountpoint) < 0)
 		goto out;
+	if (transport) {
+		rc = transport_run(se, transport, mountpoint);
+		goto unmount;
+	}
 	if (fuse_session_custom_io(se, &io, fuse_session_fd(se)) < 0)
 		goto unmount;
 	printf("ready\n");
@@ -635,25 +702,37 @@ out:
 int main(int argc, char **argv)
 {
 	uint64_t threads = 10, keep = keep_max;
-	bool single = false, bad = argc < 2;
+	struct transport_config transport = {.no_open = true};
+	bool single = false, ours = false, bad = argc < 2;
 
 	for (int i = 2; i < argc && !bad; i++) {
 		if (strcmp(argv[i], "--single") == 0)
 			single = true;
-		else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
+		else if (strcmp(argv[i], "--xattr") == 0) {
+			ops.getxattr = op_getxattr;
+			ops.listxattr = op_listxattr;
+			transport.killpriv_v2 = true; /* or the kernel asks at each write */
+		} else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
 			bad = parse_u64(argv[++i], &threads) || threads == 0 || threads > 1024;
+		else if (strcmp(argv[i], "--transport") == 0 && i + 1 < argc) {
+			ours = true;
+			transport.kind = strcmp(argv[++i], "io_uring") == 0 ? TRANSPORT_IO_URING : TRANSPORT_CLASSIC;
+			bad = transport.kind == TRANSPORT_CLASSIC && strcmp(argv[i], "classic") != 0;
+		} else if (strcmp(argv[i], "--poll") == 0)
+			ours = transport.poll = true;
 		else if (strcmp(argv[i], "--keep") == 0 && i + 1 < argc)
 			bad = parse_size(argv[++i], 1, &keep) != 0;
 		else
 			bad = true;
 	}
 	if (bad) {
-		fprintf(stderr, "usage: nullfs MOUNTPOINT [--single | --threads N] [--keep BYTES]\n");
+		fprintf(stderr, "usage: nullfs MOUNTPOINT [--single | --threads N] [--transport classic|io_uring] [--poll] [--keep BYTES] "
+				"[--xattr]\n");
 		return 2;
 	}
 	keep_max = keep;
 	root.st = (struct stat){.st_ino = FUSE_ROOT_ID, .st_mode = S_IFDIR | 0755, .st_nlink = 2, .st_blksize = 4096};
 	root.parent = &root;
 	node_touch(&root, true);
-	return session_run(argv[1], single, (unsigned)threads);
+	return session_run(argv[1], single, (unsigned)threads, ours ? &transport : NULL);
 }

@@ -4,6 +4,7 @@ A row mounts itself, says where to work, and afterwards how long its backlog too
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,14 +16,17 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [os.path.join(ROOT, "tests/e2e/lib"), os.path.join(ROOT, "fault-injection")]
 import core  # noqa: E402
 import harness  # noqa: E402
+import ring  # noqa: E402
 from faults import tool  # noqa: E402
 from powercut import loop_mount  # noqa: E402
 
 
 class Row:
-    """`waits`: an operation waits for the network, so this row runs fewer files. `dir` is set by start()."""
+    """`waits`: an operation waits for the network, so this row runs fewer files. `floor`: the row without work on the same
+    transport; None: the one chosen on the command line. `dir` is set by start()."""
     waits = False
     drains = False
+    floor = None
 
     def __init__(self, key, label, durable):
         self.key, self.label, self.durable = key, label, durable
@@ -56,20 +60,32 @@ class Native(Row):
 class Null(Row):
     def __init__(self, t, key, label, *options):
         super().__init__(key, label, "nothing, ever")
-        self.t, self.options = t, options
+        self.t, self.options, self.process = t, options, None
 
     def start(self):
         self.dir = self.t.folder(self.key)
         command = [tool("tests/bench/nullfs"), self.dir, *self.options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.t.defer(self.stop, process)
         if process.stdout.readline() != "ready\n":
             raise RuntimeError("nullfs did not start")
+        # As the daemon does it for its own mount: from now on the kernel sends no RELEASE.
+        path = os.path.join(self.dir, "opened")
+        for flags in (os.O_CREAT | os.O_WRONLY, os.O_RDONLY):
+            os.close(os.open(path, flags))
+        os.unlink(path)
 
     def stop(self, process):
         process.terminate()
         process.wait(30)
         process.stdout.close()
+
+
+class RingNull(Null):
+    floor = "null-ring"
+
+    def missing(self):
+        return ring.missing()
 
 
 class Networked(Row):
@@ -120,6 +136,11 @@ class Networked(Row):
 
 
 class Jfs(Networked):
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        if not any(o.startswith("--transport") for o in self.options):
+            self.options = (*self.options, "--transport=classic")
+
     def missing(self):
         return core.missing("jfs")
 
@@ -137,6 +158,13 @@ class Jfs(Networked):
 
     def flush(self):
         self.mount.flush(timeout=1800)
+
+
+class RingJfs(Jfs):
+    floor = "null-ring"
+
+    def missing(self):
+        return ring.missing() or super().missing()
 
 
 class StockJuicefs(Networked):
@@ -158,17 +186,30 @@ class StockJuicefs(Networked):
 
 @contextlib.contextmanager
 def bench_test():
-    """A Test of its own folder, which is gone afterwards with everything that ran or was mounted there."""
+    """A Test of its own folder, which is gone afterwards with everything that ran or was mounted there, also when a signal ended
+    the run: then what was to be undone in order may have ended by itself, and its undoing fails."""
     core.libc.prctl(core.PR_SET_CHILD_SUBREAPER, 1)
+    ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.signal(number, _ended) for number in ends}
     folder = tempfile.mkdtemp(prefix="jfs-bench-", dir=os.environ.get("JFS_TEST_TMP", "/var/tmp"))
-    t = harness.Test("bench", folder, 1)
     try:
-        yield t
+        t = harness.Test("bench", folder, 1)
+        try:
+            yield t
+        finally:
+            for number in ends:
+                signal.signal(number, signal.SIG_IGN)
+            t.stack.close()
     finally:
-        t.stack.close()
         core.kill_orphans()
         core.detach_mounts(folder)
         shutil.rmtree(folder, ignore_errors=True)
+        for number in ends:
+            signal.signal(number, before[number])
+
+
+def _ended(number, frame):
+    raise SystemExit(128 + number)
 
 
 @contextlib.contextmanager
@@ -213,11 +254,15 @@ def all_rows(t, env):
     s3 = "S3" if env.swift else "the bucket folder"
     journal = "the local journal (durable within --sync-interval and two flushes)"
     wb, later = ("--writeback",), ("--writeback", "--upload-delay=10m")
+    rings = (*later, "--transport=io_uring")
     return [
         Native(t),
         Null(t, "null-mt", "nullfs, threads"),
         Null(t, "null-st", "nullfs, one thread", "--single"),
+        Null(t, "null-classic", "nullfs, the daemon's threads", "--transport", "classic", "--threads", "4"),
+        RingNull(t, "null-ring", "nullfs, rings", "--transport", "io_uring"),
         Jfs(t, env, "both-later", "jfs both, upload-delay 10m", f"data and metadata in {journal}", False, "", later),
+        RingJfs(t, env, "both-ring", "jfs both, upload-delay 10m, rings", f"data and metadata in {journal}", False, "", rings),
         Jfs(t, env, "both", "jfs both (safe_batch, writeback)", f"data and metadata in {journal}", False, "", wb),
         Jfs(t, env, "both-unsafe", "jfs both, unsafe_batch", f"data and metadata in {journal}", False,
             "unsafe_batch=1", wb),

@@ -1,5 +1,6 @@
 /* The verifier of test_journal_powercut.py: opens a journal after a cut and compares it with the history of
- * journal_history.h: a prefix that holds everything up to ACKED, with all its bytes. Prints "durable=N".
+ * journal_history.h: a prefix that holds everything up to ACKED, with all its bytes. Prints
+ * "durable=N synced=N", the second of them records that only the sync log had.
  *
  *   journal_verify CACHE HOT ACKED      exit status 1 when something is lost, invented or in part */
 #include <stdio.h>
@@ -41,6 +42,6 @@ int main(int argc, char **argv)
 	}
 	if (journal_close(j))
 		bad++;
-	printf("durable=%llu\n", (unsigned long long)durable);
+	printf("durable=%llu synced=%llu\n", (unsigned long long)durable, (unsigned long long)rep.synced);
 	return bad != 0;
 }

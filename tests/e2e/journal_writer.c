@@ -1,4 +1,4 @@
-/* The writer of test_journal_powercut.py: commits the history of journal_history.h, waits for durability now and then,
+/* The writer of test_journal_powercut.py: commits the history of journal_history.h, waits for durability now and then, mostly as an fsync does,
  * and reports each such position with one write to the mark file, after it was told that it is durable.
  *
  *   journal_writer CACHE HOT MARK RECORDS SEED */
@@ -38,7 +38,7 @@ int main(int argc, char **argv)
 		rnd = rnd * 6364136223846793005u + 1442695040888963407u;
 		if (err || (rnd >> 33) % 23)
 			continue;
-		err = journal_wait(j, WM_DURABLE, seq);
+		err = journal_wait(j, rnd >> 40 & 3 ? WM_SYNCED : WM_DURABLE, seq);
 		int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)seq);
 		if (!err && write(mark, text, (size_t)n) != n)
 			err = -EIO;

@@ -16,7 +16,8 @@ struct driver {
 	struct model *m;
 	struct store *st;
 	struct rds_position pos;
-	bool pipeline; /* unsafe_batch: without the script */
+	bool pipeline;
+	uint32_t pack_size; /* 0: no packing */ /* unsafe_batch: without the script */
 	uint64_t next_slice;
 	struct {
 		uint64_t ino;
@@ -133,7 +134,7 @@ static struct script_answer send(struct driver *d, const struct window_plan *p, 
 {
 	struct script_ctx ctx = { .prev = d->pos, .seq = p->end, .sid = 7, .now = 1700000000, .oldest_ctime = oldest };
 	struct script_answer ans;
-	struct script_args a;
+	struct buf a;
 	struct redisReply *r = NULL;
 	struct errmsg e = { "" };
 	int err;
@@ -153,7 +154,7 @@ static struct script_answer send(struct driver *d, const struct window_plan *p, 
 		return ans;
 	}
 	REQUIRE(script_encode(p, &ctx, &a) == 0);
-	err = rds_script_call(conn, &apply, &r, &e, 0, (int)a.argv.n, a.argv.v, a.lens.v);
+	err = rds_script_call(conn, &apply, &r, &e, 0, 1, (const char *[]){ (const char *)a.data }, &a.len);
 	if (err)
 		fprintf(stderr, "script: %s\n", e.text);
 	REQUIRE(err == 0);
@@ -163,7 +164,7 @@ static struct script_answer send(struct driver *d, const struct window_plan *p, 
 		strcpy(d->pos.chain, ctx.chain);
 	}
 	rds_reply_free(r);
-	script_args_fini(&a);
+	buf_fini(&a);
 	return ans;
 }
 
@@ -210,7 +211,7 @@ static void adopt(struct driver *d, const struct window_plan *p)
 
 static struct window_plan *make_plan(struct driver *d, uint64_t from, uint64_t to, const struct window_plan *recorded)
 {
-	struct coalesce_in in = { d, cb_published, cb_smap, cb_orphan, cb_slice, NULL, 0 };
+	struct coalesce_in in = { d, cb_published, cb_smap, cb_orphan, cb_slice, NULL, 0, d->pack_size / 2, d->pack_size };
 	struct coalesce *co = coalesce_new();
 	struct window_plan *p;
 	int err;
@@ -324,7 +325,8 @@ static void window(struct driver *d, uint64_t to)
 	plan_free(p);
 }
 
-static void run_histories(bool pipeline)
+/* With `pack` small slices share others, of another size in each round. */
+static void run_histories(bool pipeline, bool pack)
 {
 	uint64_t seed = unit_seed();
 	int rounds = getenv("ROUNDS") ? atoi(getenv("ROUNDS")) : 12;
@@ -332,6 +334,7 @@ static void run_histories(bool pipeline)
 	for (int round = 0; round < rounds && !unit_failures; round++) {
 		struct driver *d = driver_new(round & 1, seed + (uint64_t)round * 7919 + 1);
 		d->pipeline = pipeline;
+		d->pack_size = pack ? 4096u << (round % 8) : 0;
 		uint64_t most = round % 3 == 0 ? 4 : round % 3 == 1 ? 40 : 250;
 
 		while (d->m->seq < 600 && !unit_failures) {
@@ -351,12 +354,17 @@ static void run_histories(bool pipeline)
 
 static void random_histories(void)
 {
-	run_histories(false);
+	run_histories(false, false);
 }
 
 static void random_histories_without_the_script(void)
 {
-	run_histories(true);
+	run_histories(true, false);
+}
+
+static void random_histories_packed(void)
+{
+	run_histories(false, true);
 }
 
 #include "tests/e2e/lib/replay_histories.h"
@@ -364,7 +372,8 @@ static void random_histories_without_the_script(void)
 int main(int argc, char **argv)
 {
 	struct unit_test tests[] = { { "random_histories", random_histories },
-		{ "random_histories_without_the_script", random_histories_without_the_script }, HISTORY_TESTS, { NULL, NULL } };
+		{ "random_histories_without_the_script", random_histories_without_the_script },
+		{ "random_histories_packed", random_histories_packed }, HISTORY_TESTS, { NULL, NULL } };
 	int err;
 
 	signal(SIGPIPE, SIG_IGN);

@@ -128,10 +128,13 @@ struct world {
 	struct replayer *r;
 	struct rds_url url;
 	uint64_t next_slice, delay_ms, retention_ms, republish_ms, upload_takes_ms;
+	uint64_t ahead_ns; /* the clock was so far ahead when records were made */
 	bool eager;
 	pthread_mutex_t lock, r_lock; /* r_lock: r, for the journal's notification */
 	atomic_int deleted, hold_uploads;
-	atomic_bool gate, at_gate; /* an upload waits at a closed gate */
+	atomic_bool gate, at_gate; /* an upload waits at a closed gate: in the replayer's thread, or in one of its own */
+	bool own_threads;
+	atomic_int on_their_way;
 	void (*held_done[8])(void *arg, int err);
 	void *held_arg[8];
 	int held;
@@ -160,18 +163,8 @@ static bool is_recorded_durably(struct world *w, uint64_t id)
 	return journal_base_scan(w->j, &windows, 1, holds_id, &s) == 1;
 }
 
-static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
+static void upload_do(struct world *w, const struct slice_plan *plans, size_t n)
 {
-	struct world *w = ctx;
-
-	for (size_t i = 0; i < n; i++)
-		CHECK(is_recorded_durably(w, plans[i].id));
-	if (atomic_load(&w->hold_uploads)) { /* answered when the uploader ends */
-		REQUIRE(w->held < 8);
-		w->held_done[w->held] = done;
-		w->held_arg[w->held++] = arg;
-		return 0;
-	}
 	while (atomic_load(&w->gate)) {
 		atomic_store(&w->at_gate, true);
 		usleep(1000);
@@ -203,9 +196,71 @@ static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (
 		w->st->s[w->st->n++] = (struct ck_slice){ plans[i].id, plans[i].size, bytes };
 	}
 	pthread_mutex_unlock(&w->lock);
+}
+
+struct upload {
+	struct world *w;
+	struct slice_plan *plans; /* a copy */
+	size_t n;
+	void (*done)(void *arg, int err);
+	void *arg;
+};
+
+static struct slice_plan *plans_copy(const struct slice_plan *plans, size_t n)
+{
+	struct slice_plan *out = calloc(n, sizeof(*out));
+
+	REQUIRE(out);
+	for (size_t i = 0; i < n; i++) {
+		out[i] = plans[i];
+		out[i].pieces = malloc(plans[i].n * sizeof(*plans[i].pieces));
+		REQUIRE(out[i].pieces);
+		memcpy(out[i].pieces, plans[i].pieces, plans[i].n * sizeof(*plans[i].pieces));
+	}
+	return out;
+}
+
+static void *upload_run(void *arg)
+{
+	struct upload u = *(struct upload *)arg;
+
+	free(arg);
+	upload_do(u.w, u.plans, u.n);
+	u.done(u.arg, 0);
+	for (size_t i = 0; i < u.n; i++)
+		free(u.plans[i].pieces);
+	free(u.plans);
+	atomic_fetch_sub(&u.w->on_their_way, 1);
+	return NULL;
+}
+
+static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
+{
+	struct world *w = ctx;
+
+	for (size_t i = 0; i < n; i++)
+		CHECK(is_recorded_durably(w, plans[i].id));
+	if (atomic_load(&w->hold_uploads)) { /* answered when the uploader ends */
+		REQUIRE(w->held < 8);
+		w->held_done[w->held] = done;
+		w->held_arg[w->held++] = arg;
+		return 0;
+	}
+	if (w->own_threads) {
+		struct upload *u = malloc(sizeof(*u));
+		pthread_t thread;
+
+		REQUIRE(u);
+		*u = (struct upload){ w, plans_copy(plans, n), n, done, arg };
+		atomic_fetch_add(&w->on_their_way, 1);
+		REQUIRE(pthread_create(&thread, NULL, upload_run, u) == 0 && pthread_detach(thread) == 0);
+		return 0;
+	}
+	upload_do(w, plans, n);
 	done(arg, 0);
 	return 0;
 }
+
 
 static int up_delete(void *ctx, uint64_t id, uint32_t size, void (*done)(void *arg, int err), void *arg)
 {
@@ -390,6 +445,8 @@ static void journal_records(struct world *w, uint64_t from)
 
 			journal_lock(w->j);
 			rec = journal_begin(w->j, h.op);
+			if (w->ahead_ns)
+				rec_begin(rec, h.op, clock_wall_ns() + w->ahead_ns);
 			while (rec_next(&again, &item) > 0)
 				rec_item(rec, item.kind, item.flags, item.key, item.klen, item.val, item.vlen);
 			err = journal_commit(w->j, &w->js[s]);
@@ -460,11 +517,12 @@ static void drains(void)
 	world_free(w);
 }
 
-static void follows_without_demand(void)
+static void follows(uint64_t ahead_ns)
 {
 	struct world *w = world_new(false, unit_seed());
 	uint64_t last;
 
+	w->ahead_ns = ahead_ns;
 	work(w, 100);
 	last = w->js[w->m->seq];
 	for (int i = 0; i < 2000 && journal_mark(w->j, WM_APPLIED) < last; i++)
@@ -472,6 +530,16 @@ static void follows_without_demand(void)
 	CHECK(journal_mark(w->j, WM_APPLIED) >= last);
 	compare(w);
 	world_free(w);
+}
+
+static void follows_without_demand(void)
+{
+	follows(0);
+}
+
+static void follows_when_the_clock_was_set_back(void)
+{
+	follows(3600000000000u);
 }
 
 /* unsafe_batch from here on. */
@@ -802,12 +870,12 @@ static void history_33_late_script_of_an_earlier_composition(void)
 		drain_or_say(w);
 		atomic_store(&w->relay.taken_n, 0);
 		atomic_store(&w->relay.capture, true);
-		since = clock_boot_ms();
 		new_files(w);
 		for (int i = 0; i < 5000 && !whole_commands(w->relay.taken, atomic_load(&w->relay.taken_n)); i++)
 			usleep(1000);
 		n = whole_commands(w->relay.taken, atomic_load(&w->relay.taken_n));
 		REQUIRE(n > 0);
+		since = clock_boot_ms(); /* its upload began before */
 		while (clock_boot_ms() - since <= w->republish_ms)
 			usleep(5000);
 		atomic_store(&w->at_gate, false);
@@ -881,11 +949,35 @@ static void eager_publishes_first(void)
 	world_free(w);
 }
 
+/* Names are published while all uploads lag: copies of what is on its way name its slices. */
+static void eager_copies_find_what_lags(void)
+{
+	struct world *w = world_new(false, unit_seed());
+
+	replayer_down(w);
+	w->eager = w->own_threads = true;
+	replayer_up(w);
+	for (int round = 0; round < 6 && !unit_failures; round++) {
+		atomic_store(&w->gate, true);
+		for (int i = 0; i < 4; i++) {
+			work(w, 15);
+			drain_or_say(w);
+		}
+		atomic_store(&w->gate, false);
+		CHECK_EQ(journal_wait(w->j, WM_UPLOADED, w->js[w->m->seq]), 0);
+		compare(w);
+	}
+	while (atomic_load(&w->on_their_way))
+		usleep(1000);
+	world_free(w);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
 		{ "drains", drains },
 		{ "follows_without_demand", follows_without_demand },
+		{ "follows_when_the_clock_was_set_back", follows_when_the_clock_was_set_back },
 		{ "history_33_34_cut_connections", history_33_34_cut_connections },
 		{ "unsafe_batch_applies_whole_windows_when_connections_break",
 			unsafe_batch_applies_whole_windows_when_connections_break },
@@ -901,6 +993,7 @@ int main(int argc, char **argv)
 		{ "history_50_foreign_positions", history_50_foreign_positions },
 		{ "dead_objects_are_deleted", dead_objects_are_deleted },
 		{ "eager_publishes_first", eager_publishes_first },
+		{ "eager_copies_find_what_lags", eager_copies_find_what_lags },
 		{ NULL, NULL },
 	};
 

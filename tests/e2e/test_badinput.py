@@ -239,7 +239,7 @@ def values_that_no_mount_can_use(t):
     damage("setting", "holds keys but no volume")
     damage("setting", "UUID", "SET", re.sub(rb'"UUID": "[^"]*"', b'"UUID": "../../x"', setting))
     damage("setting", "lock size", "SET", re.sub(rb'"BlockSize": \d+', b'"BlockSize": 63', setting))
-    damage("dirQuota", "quotas", "HSET", "1", "x")
+    damage("dirQuotaUsedInodes", "dirQuota", "HSET", "1", "x")
     for key in ("nextsession", "usedSpace", "totalInodes", "nextinode", "nextchunk"):
         damage(key, key, "SET", "12x")
         damage(key, key, "RPUSH", "1")

@@ -2,12 +2,14 @@
 """The commands as an operator meets them: installed, through mount(8) and an fstab line, on a terminal, in scripts."""
 import contextlib
 import ctypes
+import errno
 import json
 import mmap
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -92,8 +94,9 @@ def installed_and_mounted_by_mount_8(t):
     assert read(m.path("f")) == b"by fstab"
     text = t.run("mount", m.dir, status=1)
     assert text.startswith("mount.fuse.jfs: ") and "is busy" in text, text
-    text = t.run("mount", "-o", "remount,ro", m.dir, status=2)
-    assert text.startswith("mount.fuse.jfs: ") and "umount" in text and text.count("\n") == 1, text
+    for word in ("ro", "rw"):  # with the options of the line, which must be the daemon's
+        t.run("mount", "-o", f"remount,{word}", m.dir)
+        assert {word, "nosuid"} <= set(mount_line(m.dir)[2]), mount_line(m.dir)
     t.run(JFS, "umount", "--flush", m.dir)
     m.wait_daemon()
     options = f"cache-dir={m.cache},hot-dir={m.hot},ro"
@@ -115,13 +118,71 @@ def installed_and_mounted_by_mount_8(t):
 
 
 @test(needs=NEEDS)
+def flags_change_by_remount(t):
+    """The kernel's flags of a mount, and nothing else; the daemon works on, also for what a read-only mount has left over."""
+    own_mounts(t)
+    sbin = os.path.realpath("/sbin")
+    t.run("mount", "-t", "tmpfs", "tmpfs", sbin)
+    os.symlink(os.path.join(BUILD, "mount.fuse.jfs"), os.path.join(sbin, "mount.fuse.jfs"))
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay=10m", "-o", "nosuid")
+
+    def remount(words, status=0, says=""):
+        before = mount_line(m.dir)
+        text = t.run("mount", "-o", "remount," + words, m.dir, status=status)
+        assert says in text and text.count("\n") == (status != 0), text
+        assert status == 0 or mount_line(m.dir) == before, "what is refused changes nothing"
+        return mount_line(m.dir)[2]
+
+    def fails(code, function, *args):
+        try:
+            function(*args)
+        except OSError as e:
+            assert e.errno == code, e
+            return
+        raise AssertionError(f"{function} did not fail")
+    write(m.path("f"), b"text")
+    write(m.path("program"), b"#!/bin/sh\n")
+    os.chmod(m.path("program"), 0o755)
+    with open(m.path("f"), "ab"):
+        remount("ro", 1, "open for writing")
+    assert {"ro", "nosuid"} <= set(remount("ro"))
+    fails(errno.EROFS, write, m.path("g"), b"")
+    fails(errno.EROFS, os.mkdir, m.path("d"))
+    fails(errno.EROFS, os.unlink, m.path("f"))
+    assert read(m.path("f")) == b"text"
+    m.flush()
+    volume.check()
+    assert {"rw", "nosuid"} <= set(remount("rw"))
+    write(m.path("g"), b"again")
+    assert "noexec" in remount("noexec")
+    fails(errno.EACCES, subprocess.run, [m.path("program")])
+    assert not {"noexec", "nosuid"} & set(remount("exec,suid"))
+    subprocess.run([m.path("program")], check=True)
+    assert "ro" in remount(f"ro,writeback,upload-delay=600,cache-dir={m.cache}")
+    for word in ("cache-dir=/elsewhere", "upload-delay=1m", "pack-below=4K", "noatime", "strictatime", "max_threads=3"):
+        remount("ro," + word, 1, word.split("=", maxsplit=1)[0])
+    remount("ro,nonsense", 2, "unknown option -o nonsense")
+    m.kill()
+    remount("rw", 1, "does not answer")
+    m.mount()
+    write(m.path("h"), b"")
+    m.umount(flush=True)
+    assert "nothing is mounted" in t.run(JFS, "mount", "-o", "remount,ro", m.url(), m.dir, status=1)
+    m.mount("--read-only")
+    remount("rw", 1, "was mounted read-only")
+    assert read(m.path("g")) == b"again"
+    m.umount()
+
+
+@test(needs=NEEDS)
 def help_and_exit_codes(t):
     """Help goes to stdout with exit code 0, a usage error is one line on stderr with 2."""
     def run(*command):
         r = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
         return r.returncode, r.stdout, r.stderr
     commands = re.findall(r"^  (\w+) ", t.run(JFS, "--help"), re.M)
-    assert set(commands) >= {"format", "mount", "umount", "status", "flush"}, commands
+    assert set(commands) >= {"format", "mount", "umount", "status", "flush", "bench"}, commands
     recover = re.findall(r"^  (\w+) ", t.run(JFS_RECOVER, "--help"), re.M)
     assert set(recover) >= {"check", "replay"}, recover
     helper = os.path.join(BUILD, "mount.fuse.jfs")
@@ -180,6 +241,74 @@ def umount_flush_shows_progress_on_a_terminal(t):
     os.close(terminal)
     names = volume.check().entries
     assert any(len(e) == 20 for e in names.values()), "umount --flush left something behind"
+
+
+SMALL_BENCH = ("--big-file-size=3M", "--block-size=64K", "--small-file-size=2K", "--small-file-count=7", "--sync-count=3", "-p", "2")
+
+
+@test(timeout=60, needs=NEEDS)
+def bench_measures_a_mount_and_leaves_nothing(t):
+    m = Mount(t, Volume(t, RedisServer(t)).format("--trash-days", "0"), "--writeback")
+    text = t.run(JFS, "bench", *SMALL_BENCH, m.dir)
+    labels = ("Write big file", "Read big file", "Write small file", "Read small file", "Stat file", "Delete small file",
+              "Append 4 KiB, fsync")
+    for label in labels:
+        assert re.search(rf"^{label} +[1-9][\d.]* (MiB|files|syncs)/s +\d+\.\d+ (s|ms)/(file|sync)$", text, re.M), text
+    assert "\033" not in text and os.listdir(m.dir) == []
+    out = json.loads(t.run(JFS, "bench", *SMALL_BENCH, "--json", m.dir))
+    assert (out["Directory"], out["Threads"], out["BigFileSize"], out["SmallFileCount"]) == (m.dir, 2, 3 << 20, 7), out
+    results = {r["Item"]: r for r in out["Results"]}
+    assert list(results) == ["write_big", "read_big", "write_small", "read_small", "stat_small", "delete_small", "append_sync"]
+    assert results["write_big"]["Amount"] == 6 << 20 and results["stat_small"]["Amount"] == 14 and results["append_sync"]["Amount"] == 6
+    for r in results.values():
+        assert r["Value"] > 0 and r["Seconds"] > 0 and r["SecondsEach"] > 0, r
+    some = json.loads(t.run(JFS, "bench", "--big-file-size=0", "--sync-count=0", "--small-file-count=1", "--json", m.dir))
+    assert [r["Item"] for r in some["Results"]] == ["write_small", "read_small", "stat_small", "delete_small"], some
+    assert os.listdir(m.dir) == []
+
+
+@test(timeout=60)
+def bench_shows_colours_on_a_terminal_only(t):
+    folder = t.folder("d")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.pop("NO_COLOR", None)
+        os.execv(JFS, [JFS, "bench", *SMALL_BENCH, folder])
+    screen, done = bytearray(), []
+
+    def ended():
+        drained(terminal, screen)
+        done[:] = os.waitpid(pid, os.WNOHANG)
+        return done[0]
+    wait_until(ended, 50, "the end of jfs bench")
+    drained(terminal, screen)
+    os.close(terminal)
+    assert done[1] == 0 and b"Stat file ..." in screen and b"\033[32m" in screen and b"syncs/s" in screen, screen
+    assert os.listdir(folder) == []
+
+
+@test(timeout=60, needs=("root",))
+def bench_ends_cleanly_when_it_cannot_go_on(t):
+    """Interrupted, on a full disk, and where there is nothing to work in: one line, status 1, nothing left."""
+    folder = t.folder("d")
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        p = subprocess.Popen([JFS, "bench", "--big-file-size=0", "--small-file-count=0", "--sync-count=100000000", "-p", "3", folder],
+                             stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: any(names for _, _, names in os.walk(folder)), what="a file of the bench")
+        p.send_signal(sig)
+        out, err = p.communicate(timeout=30)
+        assert (p.returncode, out, err) == (1, "", "jfs bench: interrupted\n"), (p.returncode, out, err)
+        assert os.listdir(folder) == []
+    small = t.folder("small")
+    t.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", small)
+    t.defer(t.run, "umount", small)
+    text = t.run(JFS, "bench", *SMALL_BENCH, small, status=1)
+    assert "cannot write " in text and "No space left on device" in text and text.count("\n") == 1, text
+    assert os.listdir(small) == []
+    assert "cannot make a folder" in t.run(JFS, "bench", t.path("nothing"), status=1)
+    assert "--threads" in t.run(JFS, "bench", "-p", "0", folder, status=2)
+    assert "nothing is left to measure" in t.run(JFS, "bench", "--big-file-size=0", "--small-file-count=0", "--sync-count=0", folder,
+                                                 status=2)
 
 
 @test(timeout=60, needs=NEEDS)

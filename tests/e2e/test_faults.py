@@ -3,6 +3,7 @@
 
 JFS_FAULTS=N does N times as much (default 1). A violation is made short and written to JFS_FAULTS_OUT (default: the test's
 log folder) for fault-injection/replay."""
+import errno
 import os
 import sys
 
@@ -11,7 +12,8 @@ sys.path[:0] = [os.path.join(HERE, "lib"), os.path.join(HERE, "..", "..", "fault
 from harness import *  # noqa: E402,F403
 import parts  # noqa: E402
 from crashes import fit  # noqa: E402
-from model import EXCHANGE, History, Mismatch, Model, Real  # noqa: E402
+from model import EXCHANGE, History, Mismatch, Model, Real, tree_of  # noqa: E402
+from shared import Done, Shared  # noqa: E402
 from shrink import minimize  # noqa: E402
 
 NEEDS = ("root", "fuse", "jfs", "tools")
@@ -89,6 +91,62 @@ def p1_kill_recovery_again_and_again(t):
 @test(timeout=120, needs=NEEDS)
 def p7_kill_around_what_gives_local_data_up(t):
     run(t, lambda t, seed: parts.late_kills(t, seed, points=1))
+
+
+@test(timeout=120, needs=NEEDS)
+def h57_p1_kill_around_conflicts(t):
+    run(t, lambda t, seed: parts.kill_conflicts(t, seed, points=2))
+
+
+@test(timeout=120, needs=NEEDS)
+def p1_kill_threads_on_the_same_names(t):
+    run(t, lambda t, seed: parts.kill_shared(t, seed, lives=5, bursts=20))
+
+
+@test()
+def an_order_that_cannot_have_been_is_found(t):
+    """Threads on ext4 agree with some order. A name that nobody made does not, nor an answer that no order gives, nor a name
+    that was not found although its making had been answered before."""
+    def refused(shared, found):
+        try:
+            shared.check(found)
+        except Mismatch:
+            return True
+        return False
+    shared, folder = Shared(t.seed), t.folder("d")
+    shared.make(folder)
+    for _ in range(30):
+        assert shared.burst(folder)
+        shared.check(tree_of(folder))
+    assert shared.burst(folder)
+    os.mkdir(os.path.join(folder, "d0", "extra"))
+    assert refused(shared, tree_of(folder))
+    os.rmdir(os.path.join(folder, "d0", "extra"))
+    done = shared.lanes[0][0]
+    answer, done.answer = done.answer, errno.EXDEV
+    assert refused(shared, tree_of(folder))
+    done.answer = answer
+    shared.check(tree_of(folder))
+    shared.crash()
+    for asked, fits in ((3, False), (2, True)):
+        fresh, folder = Shared(t.seed), t.folder(f"fresh{asked}")
+        fresh.make(folder)
+        os.close(os.open(os.path.join(folder, "d0", "a"), os.O_CREAT | os.O_WRONLY, 0o644))
+        for lane, (op, start, answer) in enumerate(((("create", "d0/a", 0o644), 1, 0), (("open", "1.0", "d0/a"), asked, errno.ENOENT))):
+            done = Done(op, start)
+            done.answered, done.answer = start + 1.5, answer
+            fresh.lanes[lane].append(done)
+        assert refused(fresh, tree_of(folder)) == (not fits), asked
+
+
+@test(timeout=120, needs=NEEDS)
+def kill_jfs_recover_export(t):
+    run(t, lambda t, seed: parts.kill_export(t, seed, lives=4))
+
+
+@test(timeout=120, needs=NEEDS)
+def kill_jfs_recover_rebase(t):
+    run(t, lambda t, seed: parts.kill_rebase(t, seed, lives=4))
 
 
 for _kind in ("offline", "online", "device"):

@@ -21,7 +21,7 @@ from harness import *  # noqa: E402,F403
 
 NEEDS = ("root", "fuse", "jfs")
 # What the refusal must name.
-REFUSED = {"acl": "acl", "dirquota": "quota", "ugquota": "quota", "refuse-changelog": "change", "refuse-compression": "brotli",
+REFUSED = {"refuse-changelog": "change", "refuse-compression": "brotli",
            "refuse-encrypted": "encrypt", "refuse-metaversion": "version", "refuse-minversion": "9.0.0",
            "refuse-storage": "nosuch"}
 READ = [n for n in scenario.names() if n not in REFUSED]
@@ -54,8 +54,8 @@ def write(t, name):
     volume = Volume(t, RedisServer(t), name="fx-" + name)
     volume.format(*wanted.get("format", []), bucket=scenario.bucket_folder(name, volume))
     if os.path.exists(scenario.script(name)):
-        m = Mount(t, volume, query="safe_batch=0")
-        scenario.run_operations(t, name, m.dir, volume)
+        m = Mount(t, volume, *(["--heartbeat=100ms"] if "quota" in name else []), query="safe_batch=0")
+        scenario.run_operations(t, name, m.dir, volume, pause=1 if "quota" in name else None)
         if wanted.get("kill"):
             m.kill()
             for pid in descendants_of(os.getpid()):  # those that the operations left with open files
@@ -70,7 +70,7 @@ def refuse(t, name):
     volume = Volume(t, RedisServer(t)).load_fixture(name)
     before = volume.keys()
     m = Mount(t, volume, start=False)
-    for options in ((), ("--read-only",)) if name not in ("acl", "dirquota", "ugquota", "refuse-changelog") else ((),):
+    for options in ((), ("--read-only",)) if name != "refuse-changelog" else ((),):
         text = m.mount(*options, status=1)
         assert len(text.strip().splitlines()) == 1, f"more than one line:\n{text}"
         assert REFUSED[name] in text.lower(), f"the message does not name {REFUSED[name]!r}: {text}"

@@ -266,7 +266,7 @@ def database_of_somebody_else(t):
 @test(needs=NEEDS)
 def volumes_that_are_refused(t):
     r = RedisServer(t)
-    for name, word in (("acl", "EnableACL"), ("refuse-changelog", "ChangeLog"), ("refuse-compression", "brotli"),
+    for name, word in (("refuse-changelog", "ChangeLog"), ("refuse-compression", "brotli"),
                        ("refuse-encrypted", "EncryptKey"), ("refuse-metaversion", "metadata format 2"),
                        ("refuse-minversion", "9.0.0"), ("refuse-storage", "nosuch")):
         with open(os.path.join(GOLDEN, name + ".json"), "rb") as f, r.client() as c:

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,10 +19,13 @@ import tree  # noqa: E402
 from core import descendants_of, detach_mounts, mounts_below  # noqa: E402
 from harness import *  # noqa: E402,F403
 from keyspace import Keyspace, Record  # noqa: E402
+from volume import reap  # noqa: E402
 
 # Stock's dirDataLength counts a linked symlink's and a cloned directory's length: the inodes concerned.
 NOTED = {"names": {2}, "clone": {1}, "packed-used": {1}}
 LIB = os.path.join(ROOT, "tests/e2e/lib")
+sys.path.insert(0, os.path.join(ROOT, "tests/posix/checks"))
+import base  # noqa: E402
 
 
 def fixture_keys(name):
@@ -138,6 +142,55 @@ def a_keyspace_survives_load_and_dump(t):
         keyspace.write_file(t.path("k.json"), again)
         assert keyspace.read_file(t.path("k.json")) == again
         assert not keycompare.differences(Keyspace(keys), Keyspace(again), exact=True), name
+
+
+@test()
+def a_dump_shows_one_moment(t):
+    """Somebody writes all the time, by a script that is slow enough for Redis to answer BUSY."""
+    r = RedisServer(t, busy_reply_threshold=1)
+    script = "local n = 0; for i = 1, 300000 do n = n + i end; for _, k in ipairs(KEYS) do redis.call('SET', k, ARGV[1]) end"
+    names = [f"k{n}" for n in range(3000)]
+    ended, written = threading.Event(), []
+
+    def writes():
+        with r.client() as c:
+            while not ended.is_set():
+                c("EVAL", script, len(names), *names, len(written))
+                written.append(1)
+    with r.client() as c:
+        c.pipeline(("SET", n, 0) for n in names)
+        writer = threading.Thread(target=writes)
+        writer.start()
+        try:
+            seen = [keyspace.dump_db(c) for _ in range(12)]
+        finally:
+            ended.set()
+            writer.join()
+    assert [len({v["string"] for v in keys.values()}) for keys in seen] == [1] * 12
+    assert len({keys["k0"]["string"] for keys in seen}) > 1, "the writer never wrote"
+
+
+@test(timeout=30, needs=("root",))
+def nothing_of_a_posix_check_outlives_it(t):
+    """A check is killed at its limit, and so are the children that it waits for, whatever user they were."""
+    def hangs(p):
+        def child():
+            with base.user(base.A):
+                pass
+            with open(p("pid"), "w", encoding="ascii") as f:
+                f.write(str(os.getpid()))
+            while True:
+                signal.pause()
+        started = base.start_child(child)
+        wait_until(lambda: os.path.exists(p("pid")) and os.path.getsize(p("pid")), what="the child")
+        signal.raise_signal(signal.SIGALRM)
+        base.wait_for(started)
+    base.registry["of-the-test"] = {"hangs": (hangs, None)}
+    os.chmod(t.dir, 0o755)
+    assert "status 0xe" in base.run_check("of-the-test", "hangs", t.path("place"), t.seed, "any")
+    with open(t.path("place/pid"), encoding="ascii") as f:
+        pid = int(f.read())
+    wait_until(lambda: reap(pid), what="the end of its child")
 
 
 @test()

@@ -11,8 +11,8 @@ from journaltools import on_each_file_system, powercut, tool  # noqa: E402
 
 
 def fill(path):
-    """Takes all of the file system but 4.5 MiB: with the tail of the first segment, which the next open gives back, room
-    for one more segment and little else, so that base's pages meet the end before the segment is full."""
+    """Takes all of the file system but 64.75 MiB: room for one segment and little else, so that base's pages meet the end before
+    the segment is full."""
     with open(path, "wb", buffering=0) as f:
         for size in (1 << 20, 4096, 512):
             try:
@@ -20,7 +20,7 @@ def fill(path):
                     f.write(b"x" * size)
             except OSError:
                 pass
-        f.truncate(f.tell() - (9 << 19))
+        f.truncate(f.tell() - (259 << 18))
 
 
 @on_each_file_system
@@ -34,6 +34,10 @@ def history_12_disk_full(_t, fs, work):
     open(mark, "w").close()
     with powercut.loop_mount(image, mnt, fs):
         r = tool("journal_writer", cache, hot, mark, 500, 1)
+        assert r.returncode == 0, r.stdout
+        shutil.rmtree(hot)
+        os.mkdir(hot)
+        r = tool("journal_verify", cache, hot, 0)  # its clean close gives back what was kept ahead
         assert r.returncode == 0, r.stdout
         fill(filler)
         for _ in range(2):  # the first one fills what is left, the second meets it in recovery

@@ -16,15 +16,16 @@ CUTS = int(os.environ.get("JFS_CUTS", "20"))
 
 
 def verify(image, hot):
-    """Raises when what is found in the image is not a prefix with everything acknowledged."""
+    """Raises when what is found in the image is not a prefix with everything acknowledged. How many records the sync log gave."""
     os.mkdir(hot)
     cache = os.path.join(image.dir, "cache")
     acked = max((int(m) for m in image.marks), default=0)
     if not acked and not os.path.exists(os.path.join(cache, "id")):
-        return  # cut while the cache directory was made: an empty one is all there can be
+        return 0  # cut while the cache directory was made: an empty one is all there can be
     r = tool("journal_verify", cache, hot, acked)
     shutil.rmtree(hot)
     assert r.returncode == 0, f"{image.info}: acknowledged {acked}: {r.stdout.strip()}"
+    return int(r.stdout.split("synced=")[1])
 
 
 def run(t, fs, work, env=None):
@@ -33,9 +34,12 @@ def run(t, fs, work, env=None):
         w = tool("journal_writer", os.path.join(disk.dir, "cache"), hot, disk.mark_path, RECORDS, t.seed, env=env)
         assert env or w.returncode == 0, w.stdout
         shutil.rmtree(hot, ignore_errors=True)  # a power cut takes the tmpfs with it
+        synced = 0
         for n in range(CUTS):
             with disk.cut(t.seed * 1000 + n) as image:
-                verify(image, hot)
+                synced += verify(image, hot)
+        t.note("records from the sync log", synced)
+        assert synced, "no cut met a frame of the sync log"
 
 
 @on_each_file_system
@@ -45,7 +49,7 @@ def cuts_leave_a_prefix(t, fs, work):
 
 @on_each_file_system
 def a_writer_that_was_killed_then_cut(t, fs, work):
-    run(t, fs, work, env={"JFS_FAULT": "journal.flush.after_commit:40:kill"})
+    run(t, fs, work, env={"JFS_FAULT": f"{t.rng.choice(('journal.flush.after_commit', 'journal.sync.before_sync'))}:40:kill"})
 
 
 if __name__ == "__main__":

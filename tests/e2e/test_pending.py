@@ -2,10 +2,10 @@
 """What is still to come: who waits for S3 and Redis, who must not, and what is kept until it has arrived (P6, P7, P11)."""
 import contextlib
 import errno
+import json
 import os
 import re
 import signal
-import struct
 import sys
 import threading
 import time
@@ -55,6 +55,11 @@ def flushing(t, m):
         return any(os.readlink(os.path.join(fds, n)).endswith("/.control") for n in os.listdir(fds))
     wait_until(asks, what="a waiting flush")
     return p
+
+
+def commands(client):
+    """How many commands Redis has carried out."""
+    return int(re.search(rb"total_commands_processed:(\d+)", client("INFO", "stats"))[1])
 
 
 def fails(t, *argv, timeout=60):
@@ -123,6 +128,56 @@ def p7_eager_keeps_what_redis_names_and_s3_lacks(t):
     other.mount()
     assert get(other, "last") == data
     other.umount(flush=True)
+
+
+def eager_copies(t, remount):
+    """Files are copied by reference whose objects are still to come: the copies name the same slice, and when it is there
+    nothing of either is only here."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    bucket = Bucket(volume)
+    m = Mount(t, volume, "--writeback", "--publish", "eager")
+    for name in ("b", "c"):
+        put(m, name, b"")
+    m.flush()
+    bucket.leave()
+    data = t.rng.randbytes(20000)
+    put(m, "a", data)
+
+    def lists():
+        ks = volume.keyspace()
+        inodes = [ks.entries.get(1, {}).get(name, (1, 0))[1] for name in (b"a", b"b", b"c")]
+        return [ks.chunks.get((ino, 0), []) for ino in inodes]
+    wait_until(lambda: lists()[0], what="the list of a in Redis")
+    for name, off, n in (("b", 0, 20000), ("c", 5, 7000), ("b", 9000, 100)):
+        with open(m.path("a"), "rb") as a, open(m.path(name), "r+b") as f:
+            assert os.copy_file_range(a.fileno(), f.fileno(), n, off, off + (name == "c")) == n
+    wait_until(lambda: all(lists()), what="all lists in Redis")
+    if remount:
+        m.kill()
+        m.end()
+        m.mount()
+    put(m, "later", b"x")
+    assert get(m, "b") == data
+    bucket.come_back()
+    m.umount(flush=True)
+    ids = {record.id for one in lists() for record in one}
+    assert len(ids) == 1, f"the same bytes are in slices {ids}"
+    report = json.loads(t.run(JFS_RECOVER, "check", "--json", "--cache-dir", m.cache, volume.url()))
+    assert report["staging"]["bytes"] == 0 and report["result"] == "clean", report
+    volume.check()
+    m.mount()
+    assert get(m, "b") == data and get(m, "c") == b"\0" * 6 + data[5:7005]
+    m.umount(flush=True)
+
+
+@test(timeout=120, needs=NEEDS)
+def eager_copies_of_what_s3_lacks_leave_nothing_staged(t):
+    eager_copies(t, False)
+
+
+@test(timeout=120, needs=NEEDS)
+def eager_copies_leave_nothing_staged_after_a_kill(t):
+    eager_copies(t, True)
 
 
 @test(timeout=120, needs=NEEDS)
@@ -284,28 +339,6 @@ def another_bucket_for_this_mount(t):
     assert not objects(volume)
 
 
-def stock_makes(volume, name, kind=1):
-    """What a stock client writes when it makes an empty file or directory in the root."""
-    now = int(time.time())
-    mode = kind << 12 | (0o755 if kind == 2 else 0o644)
-    with volume.redis.client() as c:
-        ino = int(c("INCR", "nextinode"))
-        record = struct.pack(">BHIIqIqIqIIQIQ", 0, mode, 0, 0, now, 0, now, 0, now, 0, kind == 2 and 2 or 1, 4096 if kind == 2 else 0, 0, 1)
-        c("SET", f"i{ino}", record + b"\0")
-        c("HSET", "d1", name, struct.pack(">BQ", kind, ino))
-        c("INCRBY", "usedSpace", 4096)
-        c("INCR", "totalInodes")
-        c("HINCRBY", "dirUsedSpace", 1, 4096)
-        c("HINCRBY", "dirUsedInodes", 1, 1)
-        if kind == 2:
-            root = bytearray(c("GET", "i1"))
-            root[47:51] = struct.pack(">I", struct.unpack(">I", root[47:51])[0] + 1)
-            c("SET", "i1", bytes(root))
-            for h in ("dirDataLength", "dirUsedSpace", "dirUsedInodes"):
-                c("HSET", h, ino, 0)
-    return ino
-
-
 @test(timeout=120, needs=NEEDS)
 def h57_both_made_the_same_names(t):
     """A client beside us makes files and a directory under names that we made and have not replayed: theirs keep the names,
@@ -317,7 +350,7 @@ def h57_both_made_the_same_names(t):
     put(m, long, b"long")
     os.mkdir(m.path("d"))
     put(m, "d/in", b"inside")
-    theirs = {name: stock_makes(volume, name, kind) for name, kind in (("f", 1), (long, 1), ("d", 2))}
+    theirs = {name: volume.made_beside(name, kind) for name, kind in (("f", 1), (long, 1), ("d", 2))}
     put(m, "other", b"later")
     m.flush()
     kept = {}
@@ -346,7 +379,7 @@ def h57_killed_after_the_repair(t):
     m = Mount(t, volume, "--writeback", "--upload-delay", "1h", env={"JFS_FAULT": "redis.conflict.after_repair:1:kill"})
     put(m, "f", b"ours")
     put(m, "g", b"also")
-    ino = stock_makes(volume, "f")
+    ino = volume.made_beside("f")
     with contextlib.suppress(CommandError):
         m.flush()
     m.wait_daemon()
@@ -368,7 +401,7 @@ def h57_what_only_they_can_know_stops_replay(t):
     put(m, "f", b"both know it")
     m.flush()
     os.unlink(m.path("f"))
-    stock_makes(volume, "f")
+    volume.made_beside("f")
     before = volume.keys()
     fails(t, JFS, "flush", m.dir)
     after = volume.keys()
@@ -381,6 +414,56 @@ def forget(volume, keys):
     with volume.redis.client(volume.db) as c:
         c("FLUSHDB")
         keyspace.load_db(c, keys)
+
+
+class Fsyncs(threading.Thread):
+    """Writes and fsyncs until told to stop; `took`: seconds of each."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.took, self.stop = path, [], threading.Event()
+        self.start()
+
+    def run(self):
+        with open(self.path, "wb", buffering=0) as f:
+            while not self.stop.is_set():
+                start = time.monotonic()
+                f.write(b"x")
+                os.fsync(f.fileno())
+                self.took.append(time.monotonic() - start)
+
+
+@test(timeout=240, needs=NEEDS)
+def h24_find_over_directories_that_were_never_here(t):
+    """2,500 directories are loaded one by one while somebody fsyncs: each fsync waits for a flush, none for the loading. With
+    prime=1 all of them come at once, and are complete."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback")
+    for i in range(50):
+        for k in range(50):
+            os.makedirs(m.path("tree", str(i), str(k)))
+    m.umount(flush=True)
+    other = Mount(t, volume, "--writeback", name="other")
+    fsyncs = Fsyncs(other.path("file"))
+    start = time.monotonic()
+    try:
+        found = sum(len(dirs) for _, dirs, _ in os.walk(other.path("tree")))
+        took, during = time.monotonic() - start, list(fsyncs.took)
+    finally:
+        fsyncs.stop.set()
+        fsyncs.join()
+    t.note(f"walk {took:.2f} s, {len(during)} fsyncs meanwhile, the slowest {max(during):.3f} s")
+    assert found == 2550, found
+    assert len(during) >= 10 and max(during) < took / 3, (took, during)
+    other.umount(flush=True)
+    primed = Mount(t, volume, name="primed", query="prime=1")
+    with volume.redis.client() as c:
+        before = commands(c)
+        assert sum(len(dirs) for _, dirs, _ in os.walk(primed.path("tree"))) == 2550
+        asked = commands(c) - before
+    assert asked < 500, f"{asked} commands: what prime=1 had loaded was asked for again"
+    primed.umount(flush=True)
+    volume.check()
 
 
 @test(timeout=120, needs=NEEDS)
@@ -436,6 +519,95 @@ def h52_redis_forgot_the_lease(t):
 
 
 @test(timeout=120, needs=NEEDS)
+def p8_redis_falls_back_to_where_trim_stands(t):
+    """Idle for longer than the retention, unmounted, mounted, and what is done then Redis forgets: under the mount, and while
+    its daemon is dead. All that is lost is one moment's work, and the position is the oldest that the journal can still know."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", start=False)
+    m.mount("--retention", "100ms")
+    for name in ("alive", "dead"):
+        put(m, "before-" + name, b"1")
+        m.flush()
+        m.wait_stat("sequence_trim", lambda n: n >= m.stats()["sequence_applied"])
+        m.umount()
+        m.mount("--retention", "1h")
+        assert m.stats()["sequence_trim"] == m.stats()["sequence_applied"], "trim was overtaken"
+        old = volume.keys()
+        put(m, "after-" + name, b"2")
+        m.flush()
+        if name == "dead":
+            m.kill()
+        forget(volume, old)
+        if name == "dead":
+            m.mount("--retention", "1h")
+        put(m, "later-" + name, b"3")
+        m.flush()
+        m.umount()
+        m.mount("--retention", "100ms")
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    for name in ("alive", "dead"):
+        assert [get(fresh, f"{n}-{name}") for n in ("before", "after", "later")] == [b"1", b"2", b"3"]
+    fresh.umount()
+
+
+def copied_between_two_windows(t, retention):
+    """A volume whose trim stands between the window of a file and that of its copy, which was made before the first was
+    applied; the mount, and Redis as it was between them. None: trim has overtaken that."""
+    volume = Volume(t, RedisServer(t, name=f"redis{retention}"), name=f"vol{retention}").format("--trash-days", "0")
+    bucket = Bucket(volume)
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", "--cache-size", "256", "--heartbeat", "1s", name=f"m{retention}",
+              start=False)
+    m.mount("--retention", f"{retention}s")
+    put(m, "first", b"1")
+    m.flush()
+    data = os.urandom(MIB)
+    put(m, "file", data)
+    bucket.leave()
+    errors = m.stats()["object_request_errors"]
+    p = flushing(t, m)
+    wait_until(lambda: m.stats()["object_request_errors"] > errors, what="a failed upload")
+    with open(m.path("file"), "rb") as f, open(m.path("copy"), "wb") as g:
+        assert os.copy_file_range(f.fileno(), g.fileno(), MIB) == MIB
+    put(m, "filler", os.urandom(40 * MIB))  # fills the segment
+    bucket.come_back()
+    assert p.wait(60) == 0
+    between, start = m.stats()["sequence_applied"], time.monotonic()
+    old = volume.keys()
+    wait_until(lambda: time.monotonic() > start + retention, what="the retention")
+    m.flush()
+    m.wait_stat("sequence_trim", lambda n: n >= between)
+    m.umount()
+    with volume.redis.client(volume.db) as c:
+        c("INCR", "nextsession")  # somebody else may have been here: what is clean is not kept
+    m.mount("--retention", "1h")
+    s = m.stats()
+    return (volume, m, old, data) if s["sequence_trim"] == between < s["sequence_applied"] else None
+
+
+@test(timeout=240, needs=NEEDS)
+def p8_a_copy_of_bytes_whose_window_trim_has_passed(t):
+    """Redis forgets the copy. Its bytes are not staged any more, only the first file's object has them, and which that is must
+    be known for as long as the copy is in the log."""
+    found = None
+    for retention in (2, 8, 30):  # the longest is for a machine on which everything takes seconds
+        found = found or copied_between_two_windows(t, retention)
+    volume, m, old, data = found
+    segment = os.path.join(m.cache, os.listdir(m.cache)[0], "staging", "0000000000000001.seg")
+    os.mkdir(m.path("look-again"))
+    wait_until(lambda: not os.path.exists(segment), what="the end of the segment")
+    forget(volume, old)
+    put(m, "later", b"3")
+    m.flush()
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    assert [get(fresh, n) for n in ("file", "copy", "later")] == [data, data, b"3"]
+    fresh.umount()
+
+
+@test(timeout=120, needs=NEEDS)
 def h51_p9_redis_fell_back_behind_a_takeover(t):
     """A holds the lease and is frozen; B takes it over; Redis falls back to before that; A goes on. B must get it back, and A
     must find itself fenced: nothing that A wrote since appears."""
@@ -444,7 +616,7 @@ def h51_p9_redis_fell_back_behind_a_takeover(t):
     put(a, "first", b"1")
     a.flush()
     old = volume.keys()
-    a.signal(signal.SIGSTOP)
+    a.freeze()
     b = Mount(t, volume, "--writeback", "--takeover", "--heartbeat", "1s", name="b")
     put(b, "theirs", b"2")
     b.flush()

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The power-cut harness tells the truth from a lie: what was fsynced is in every image, what was not is missing in some,
 and a writer that reports "synced" without fsync is caught."""
+import contextlib
 import os
 import sys
 
@@ -43,11 +44,21 @@ def good(directory, i):
         return False
 
 
-def violations(disk):
-    """Files reported synced before a cut that are not whole after it, over all cuts; and how many later ones are there."""
+def violations(disk, may_be_ruined=False):
+    """Files reported synced before a cut that are not whole after it, over all cuts; and how many later ones are there.
+    `may_be_ruined`: XFS checks its blocks as wholes, so that one torn while it went home without anybody waiting for it may be
+    what keeps an image from being mounted; then all that was reported is lost."""
     broken = later = 0
     for n in range(CUTS):
-        with disk.cut(SEED * 1000 + n) as image:
+        with contextlib.ExitStack() as stack:
+            try:
+                image = stack.enter_context(disk.cut(SEED * 1000 + n))
+            except RuntimeError as e:
+                if not may_be_ruined or "cannot mount" not in str(e):
+                    raise
+                print(f"  cut {n} ruined the file system")
+                broken += 1
+                continue
             acked = 1 + max((int(m) for m in image.marks), default=-1)
             broken += sum(not good(image.dir, i) for i in range(acked))
             later += sum(not good(image.dir, i) for i in range(acked, FILES))
@@ -67,7 +78,7 @@ def test_synced_data_always_survive(fs):
 def test_a_lie_is_caught(fs):
     with powercut.PowerCutDisk(size_mb=512 if fs == "xfs" else 64, fs=fs) as disk:
         write_files(disk, sync=False, claim=True)
-        broken, _ = violations(disk)
+        broken, _ = violations(disk, may_be_ruined=fs == "xfs")
     assert broken > 0, "a writer that never synced passed for an honest one"
 
 

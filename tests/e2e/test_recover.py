@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """jfs-recover: what it finds, what it says, what it repairs, and what it leaves alone."""
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -12,9 +11,11 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import keyspace  # noqa: E402
 from core import descendants_of  # noqa: E402
+from crashes import loop_folder  # noqa: E402
 from harness import *  # noqa: E402,F403
+from recovering import (BACKLOG, BROKEN, CANNOT, CLEAN, REPAIRED, USAGE, bytes_of, cache_of, check, exported, fill, kill,  # noqa: E402
+                        lease, listing, recover, states)
 
-CLEAN, REPAIRED, BACKLOG, BROKEN, CANNOT, USAGE = 0, 1, 2, 4, 8, 16
 LOCAL = ("root", "fuse", "jfs")
 
 
@@ -36,37 +37,6 @@ class NoVolume:
         return "redis://127.0.0.1:1/0"
 
 
-def recover(t, *words, status):
-    return t.run(JFS_RECOVER, *words, status=status)
-
-
-def check(t, m, *words, status):
-    """Runs check; the JSON, whose verdict must agree with the exit status."""
-    r = json.loads(recover(t, "check", "--json", "--cache-dir", m.cache, *words, status=status))
-    assert r["exit"] == status and r["command"] == "check", r
-    assert r["result"] == {CLEAN: "clean", BACKLOG: "backlog", BROKEN: "broken"}[status], r
-    return r
-
-
-def states(r):
-    return {e["path"]: e["state"] for e in r["only_here"]}
-
-
-def kill(m):
-    m.kill()
-    subprocess.run(["umount", "-l", m.dir], check=True)
-
-
-def fill(m):
-    os.makedirs(m.path("a/b"))
-    for path, data in (("a/b/f", b"hello\n"), ("big", os.urandom(3 << 20)), ("a/odd\n\\name", b"x"), ("tmp", b"t")):
-        with open(m.path(path), "wb") as f:
-            f.write(data)
-    os.symlink("f", m.path("a/b/link"))
-    os.unlink(m.path("tmp"))
-    os.rename(m.path("a/b"), m.path("a/c"))
-
-
 def tree_of_cache(m):
     """Bytes of everything that counts in a cache directory: what a dry run must not change."""
     out = {}
@@ -80,10 +50,6 @@ def tree_of_cache(m):
             with open(os.path.join(top, name), "rb") as f:
                 out[os.path.join(top, name)] = hash(f.read())
     return out
-
-
-def cache_of(m):
-    return os.path.join(m.cache, next(n for n in os.listdir(m.cache) if os.path.isdir(os.path.join(m.cache, n, "base"))))
 
 
 def damage(path, needle):
@@ -169,6 +135,8 @@ def a_damaged_record_is_found(t):
     m.umount()
     r = check(t, m, status=BROKEN)  # now it is set aside
     assert r["journal"]["set_aside"] >= 2 and r["journal"]["hot_bad"] == 0, r
+    assert {"path": "/behind", "text": "acknowledged, but set aside by recovery: new"} in r["broken"], r
+    assert any("cannot be told" in b["text"] for b in r["broken"]), r  # the damaged one itself
     shutil.rmtree(os.path.join(cache_of(m), "setaside"))
     check(t, m, status=BACKLOG)
     damage(os.path.join(cache_of(m), "base", "data.mdb"), b"first")
@@ -200,15 +168,71 @@ def a_power_cut_is_reported(t):
     assert r["journal"]["power_cut"] and states(r) == {"/kept": "new"}, r
 
 
+def set_version(m, old, new):
+    """Of the state of base, of which there are several pages. Up to version 2 it is 8 bytes shorter: LMDB keeps a value's length in
+    the first two of the 8 bytes in front of its key."""
+    def value(version):
+        return bytes((65 if version > 2 else 57, 0, 0, 0, 0, 0, 5, 0)) + b"state" + bytes((version,))
+    with open(os.path.join(cache_of(m), "base", "data.mdb"), "r+b") as f:
+        data = f.read()
+        assert data.count(value(old)) >= 1
+        f.seek(0)
+        f.write(data.replace(value(old), value(new)))
+
+
+@test(timeout=60, needs=LOCAL)
+def a_journal_of_an_older_version_is_read(t):
+    """Version 1 had no table of parents: a hard link that was made then has none there. It goes on as the current version."""
+    m = LocalMount(t)
+    m.mount()
+    os.mkdir(m.path("kept"))
+    with open(m.path("kept/file"), "wb") as f:
+        f.write(b"from then")
+    m.umount()
+    set_version(m, 3, 1)
+    assert states(check(t, m, status=BACKLOG)) == {"/kept": "new", "/kept/file": "new"}
+    m.mount()
+    assert bytes_of(m.path("kept/file")) == b"from then"
+    os.link(m.path("kept/file"), m.path("link"))
+    kill(m)
+    m.mount()
+    assert os.stat(m.path("link")).st_nlink == 2
+    with open(m.path("kept/file"), "wb") as f:
+        f.write(b"from now")
+        os.fsync(f.fileno())
+    m.umount()
+    set_version(m, 3, 3)
+
+
+@test(timeout=60, needs=LOCAL)
+def a_journal_of_a_newer_version_is_refused(t):
+    """By its number, with what to do, and with every byte as it was; whoever has the newer version goes on with it."""
+    m = LocalMount(t)
+    m.mount()
+    os.mkdir(m.path("kept"))
+    m.umount()
+    set_version(m, 3, 4)
+    before = tree_of_cache(m)
+    told = [t.run(*m.command(), "--local-only", status=None)]
+    assert t.status not in (0, None), told
+    for words in (["check"], ["replay", "--apply"], ["export", "--apply"], ["discard", "--apply"]):
+        more = {"replay": [m.url()], "export": [t.path("out")], "discard": ["/kept"]}.get(words[0], [])
+        told.append(recover(t, *words, "--cache-dir", m.cache, *more, status=CANNOT))
+    for text in told:
+        assert "its journal has format version 4, this program reads up to 3: use the newer jfs" in text, text
+    assert tree_of_cache(m) == before and not os.path.exists(t.path("out"))
+    set_version(m, 4, 3)
+    m.mount()
+    assert os.listdir(m.path()) == ["kept"]
+    m.umount()
+
+
 @test(timeout=60, needs=("jfs",))
 def wrong_usage_changes_nothing(t):
     empty = t.folder("empty")
     for words in ((), ("frobnicate",), ("check",), ("check", "--cache-dir"), ("check", "--bogus", "--cache-dir", empty),
-                  ("check", "--cache-dir", empty, "redis://127.0.0.1:1/0", "more"), ("replay", "--apply", "--cache-dir", empty)):
+                  ("check", "--cache-dir", empty, "redis://127.0.0.1:1/0", "more"), ("replay", "--apply", "--cache-dir", empty), ("rebase", "--cache-dir", empty)):
         recover(t, *words, status=USAGE)
-    for later in ("rebase",):
-        text = recover(t, later, "--cache-dir", empty, status=USAGE)
-        assert "not available in this release" in text, text
     assert "no journal here" in recover(t, "check", "--cache-dir", empty, status=CANNOT)
     recover(t, "check", "--cache-dir", t.path("missing"), status=CANNOT)
     for words in (("--help",), ("--version",), ("check", "--help"), ("help",)):
@@ -267,15 +291,6 @@ def several_journals_need_a_uuid(t):
 
 
 # with Redis
-
-def lease(volume, **fields):
-    """Reads the lease, or changes fields of it."""
-    with volume.redis.client(volume.db) as c:
-        for name, value in fields.items():
-            c("HSET", "zjfs", name, value)
-        flat = c("HGETALL", "zjfs")
-        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-
 
 @test(timeout=90, needs=LOCAL)
 def the_position_in_redis_is_compared(t):
@@ -439,30 +454,6 @@ def a_missing_object_is_named_by_path(t):
     assert r["objects"]["missing"] == 1 and r["broken"][0]["path"] == "/big", r
 
 
-def exported(t, m, target, *words, status):
-    r = json.loads(recover(t, "export", "--apply", "--json", "--cache-dir", m.cache, target, *words, status=status))
-    assert r["exit"] == status and r["command"] == "export", r
-    return r
-
-
-def bytes_of(path):
-    with open(path, "rb") as f:
-        return f.read()
-
-
-def listing(top):
-    """{path: what it is}: type, mode, owner, mtime, bytes or target."""
-    out = {}
-    for folder, dirs, files in os.walk(top):
-        for name in dirs + files:
-            path = os.path.join(folder, name)
-            st = os.lstat(path)
-            body = os.readlink(path) if os.path.islink(path) else hashlib.sha256(bytes_of(path)).hexdigest() if os.path.isfile(path) else None
-            mtime = None if os.path.islink(path) else st.st_mtime_ns
-            out[os.path.relpath(path, top)] = (st.st_mode, st.st_uid, st.st_gid, st.st_rdev, mtime, body)
-    return out
-
-
 @test(timeout=60, needs=LOCAL)
 def export_writes_what_is_only_here(t):
     """Neither Redis nor the object store is needed: a plain tree, byte for byte, owners and times too; again, the same."""
@@ -470,7 +461,7 @@ def export_writes_what_is_only_here(t):
     m.mount()
     fill(m)
     with open(m.path("sparse"), "wb") as f:
-        f.seek(200 << 20)
+        f.seek(70 << 20)
         f.write(b"end")
     os.mkfifo(m.path("a/fifo"), 0o640)
     os.setxattr(m.path("big"), "user.note", b"kept")
@@ -699,10 +690,92 @@ def h56_redis_was_reloaded_from_a_dump(t):
 
 
 @test(timeout=120, needs=LOCAL)
+def the_journal_is_lost(t):
+    """Redis and the store are fine: an empty cache directory and --takeover. What they had is there, the rest is gone with the
+    journal, and the message says so."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    fill(m)
+    m.flush()
+    want = listing(m.dir)
+    os.mkdir(m.path("only-here"))
+    kill(m)
+    shutil.rmtree(m.cache)
+    shutil.rmtree(m.hot)
+    text = m.mount(status=1)
+    assert m.cache in text and "--takeover" in text, text
+    m.mount("--takeover")
+    assert listing(m.dir) == want, listing(m.dir).keys()
+    os.mkdir(m.path("goes-on"))
+    m.umount(flush=True)
+    volume.check()
+    check(t, m, m.url(), status=CLEAN)
+
+
+@test(timeout=120, needs=LOCAL)
+def a_disk_is_moved_to_another_host(t):
+    """A power cut, and the cache directory goes on elsewhere: another holder to Redis, which check says and replay respects."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    fill(m)
+    want = listing(m.dir)
+    fd = os.open(m.dir, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    kill(m)
+    shutil.rmtree(m.hot)
+    old, m.cache = m.cache, t.path("moved")
+    t.run("cp", "-a", old, m.cache)
+    shutil.rmtree(old)
+    r = check(t, m, m.url(), status=BACKLOG)
+    assert r["journal"]["moved"] and r["redis"]["position"] == "same" and "--takeover" in r["advice"], r
+    words = ("replay", "--apply", "--timeout", "60s", "--cache-dir", m.cache, m.url())
+    text = recover(t, *words, status=CANNOT)
+    assert "is held by" in text and old in text, text
+    recover(t, *words, "--takeover", status=REPAIRED)
+    check(t, m, m.url(), status=CLEAN)
+    volume.check()
+    other = Mount(t, volume, name="other")
+    assert listing(other.dir) == want
+    other.umount(flush=True)
+
+
+@test(timeout=120, needs=(*LOCAL, "tools"))
+def the_disk_was_full_when_it_should_recover(t):
+    """To the last block, and without the reserve: mount and replay say so and leave all as it was, check works."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    disk = loop_folder(t, 256)
+    cache = os.path.join(disk, "cache")
+    os.mkdir(cache, 0o700)
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", "--sync-interval", "60s", cache=cache)
+    for i in range(3000):  # more than base's free pages take
+        os.mkdir(m.path(f"dir-{i}"))
+    kill(m)
+    os.unlink(os.path.join(cache_of(m), "reserve"))
+    with open(os.path.join(disk, "filler"), "wb", buffering=0) as f:
+        with contextlib.suppress(OSError):
+            while True:
+                f.write(b"x" * (1 << 20))
+        with contextlib.suppress(OSError):
+            while True:
+                f.write(b"x" * 4096)
+    for _ in range(2):
+        assert "make room on that disk" in m.mount(status=1)
+        text = recover(t, "replay", "--apply", "--cache-dir", m.cache, m.url(), status=CANNOT)
+        assert "make room on that disk" in text, text
+        assert len(states(check(t, m, m.url(), status=BACKLOG))) == 3000
+    os.unlink(os.path.join(disk, "filler"))
+    m.mount()
+    assert len(os.listdir(m.dir)) == 3000
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=120, needs=LOCAL)
 def two_crashes_in_a_row(t):
     """Killed, killed again in the recovery of that, and once more in the replay without a mount: nothing is lost."""
     volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
-    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h", "--sync-interval", "60s")
     fill(m)
     want = listing(m.dir)
     kill(m)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""/.trash on a mount of ours: to be looked at, not to be changed."""
+"""/.trash on a mount of ours: looked at, removed from, moved out of; nothing else."""
 import errno
 import os
 import re
@@ -51,6 +51,20 @@ def mounted(t, *options, trash_days=1):
 
 
 @test(timeout=60, needs=NEEDS)
+def whole_trees_go_in_one_window(t):
+    m = mounted(t)
+    os.makedirs(m.path("a/b/c"))
+    os.makedirs(m.path("a/d"))
+    m.flush()
+    for name in ("a/b/c", "a/b", "a/d", "a"):
+        os.rmdir(m.path(name))
+    m.flush()
+    assert {name: os.lstat(path).st_nlink for name, path in trash_of(m).items()} == {"a": 2, "b": 2, "c": 2, "d": 2}
+    m.umount(flush=True)
+    m.volume.check()
+
+
+@test(timeout=60, needs=NEEDS)
 def deleted_things_can_be_looked_at(t):
     m = mounted(t)
     big = t.rng.randbytes(300_000)
@@ -94,7 +108,7 @@ def deleted_things_can_be_looked_at(t):
 
 
 @test(timeout=60, needs=NEEDS)
-def nothing_can_be_changed(t):
+def nothing_else_can_be_changed(t):
     m = mounted(t)
     for name in ("f", "live"):
         write(m.path(name), b"text")
@@ -109,18 +123,198 @@ def nothing_can_be_changed(t):
     new = os.path.join(os.path.dirname(f), "new")
     for make in (lambda: write(new, b""), lambda: os.mkdir(new), lambda: os.symlink("x", new), lambda: os.mkfifo(new),
                  lambda: os.link(m.path("live"), new), lambda: os.link(f, m.path("other")),
-                 lambda: os.rename(f, m.path("other")), lambda: os.rename(m.path("live"), new), lambda: os.rename(f, new),
-                 lambda: os.unlink(f), lambda: os.rmdir(d), lambda: os.truncate(f, 0), lambda: os.chmod(f, 0o600),
+                 lambda: os.rename(m.path("live"), new), lambda: os.rename(f, new), lambda: os.rename(d, new),
+                 lambda: os.truncate(f, 0), lambda: os.chmod(f, 0o600),
                  lambda: os.utime(f), lambda: os.setxattr(f, "user.a", b"1"), lambda: os.removexattr(f, "user.a"),
                  lambda: write(f, b"other"), lambda: os.rmdir(m.path(".trash")),
                  lambda: os.rename(m.path(".trash"), m.path("other"))):
         fails(errno.EPERM, make)
     fails(errno.EEXIST, os.mkdir, m.path(".trash"))
+    fails(errno.EXDEV, os.rename, f, m.path("other"))
+    fails(errno.EISDIR, os.unlink, d)
+    fails(errno.ENOTDIR, os.rmdir, f)
+    fails(errno.ENOTEMPTY, os.rmdir, os.path.dirname(f))
+    fails(errno.ENOENT, os.unlink, new)
     m.flush()
     assert read(f) == b"text"
     ours = ("zjfs", "allSessions", "sessionInfos", "setting")
     now = m.volume.keys()
     assert {k: v for k, v in now.items() if k not in ours} == {k: v for k, v in before.items() if k not in ours}
+
+
+def fill(t, m):
+    """Things of every kind, deleted and replayed. Of `two` the name `other` lives on."""
+    with open(m.path("big"), "wb") as f:
+        f.write(t.rng.randbytes(300_000))
+        f.seek((64 << 20) + 5)
+        f.write(b"in the second chunk")
+    t.run("cp", "--reflink=never", m.path("big"), m.path("copy"))
+    write(m.path("two"), b"two names")
+    os.link(m.path("two"), m.path("other"))
+    os.symlink("where to", m.path("link"))
+    os.mkfifo(m.path("pipe"))
+    write(m.path("marked"), b"x")
+    os.setxattr(m.path("marked"), "user.a", b"1")
+    os.mkdir(m.path("dir"))
+    m.flush()
+    for name in ("big", "two", "link", "pipe", "marked"):
+        os.unlink(m.path(name))
+    os.rmdir(m.path("dir"))
+    m.flush()
+
+
+def free_of(m):
+    st = os.statvfs(m.dir)
+    return st.f_files - st.f_ffree, (st.f_blocks - st.f_bavail) * st.f_frsize
+
+
+@test(timeout=60, needs=NEEDS)
+def root_can_remove_what_lies_there(t):
+    volume = Volume(t, RedisServer(t)).format("--block-size", "64", "--trash-days", "1", "--capacity", "1", "--inodes", "100")
+    m = Mount(t, volume, "--writeback")
+    fill(t, m)
+    trash = trash_of(m)
+    used = free_of(m)
+    assert sorted(trash) == ["big", "dir", "link", "marked", "pipe", "two"]
+    os.unlink(trash["big"])
+    assert free_of(m)[0] == used[0] - 1 and free_of(m)[1] == used[1] - ((64 << 20) + 4096), "what it took is free again"
+    fails(errno.ENOENT, os.lstat, trash["big"])
+    fails(errno.ENOENT, os.unlink, trash["big"])
+    volume.check()
+    for name in ("link", "pipe", "marked", "two"):
+        os.unlink(trash[name])
+        volume.check()
+    os.rmdir(trash["dir"])
+    volume.check()
+    assert trash_of(m) == {}
+    assert read(m.path("other")) == b"two names" and os.stat(m.path("other")).st_nlink == 1
+    write(m.path("other"), b"goes on")
+    for hour in os.listdir(m.path(".trash")):
+        os.rmdir(m.path(".trash", hour))
+    assert os.listdir(m.path(".trash")) == []
+    write(m.path("next"), b"into a new hour's directory")
+    m.flush()
+    os.unlink(m.path("next"))
+    m.flush()
+    wait_until(lambda: list(trash_of(m)) == ["next"], what="the kernel to look again")
+    write(m.path("more"), b"into the same")
+    m.flush()
+    os.unlink(m.path("more"))
+    m.flush()
+    wait_until(lambda: sorted(trash_of(m)) == ["more", "next"], what="the kernel to look again")
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=60, needs=NEEDS)
+def a_whole_trash_can_be_removed_and_stays_so_after_a_crash(t):
+    m = mounted(t, "--writeback")
+    os.mkdir(m.path("d"))
+    for i in range(300):
+        write(m.path("d", f"f{i}"), b"x" * i)
+    m.flush()
+    t.run("rm", "-r", m.path("d"))
+    m.flush()
+    assert len(trash_of(m)) == 301
+    write(m.path("not replayed"), b"yet")
+    t.run("rm", "-r", *(m.path(".trash", hour) for hour in os.listdir(m.path(".trash"))))
+    m.kill()
+    t.run("umount", "-l", m.dir)
+    m.mount()
+    assert os.listdir(m.path(".trash")) == [] and os.listdir(m.dir) == ["not replayed"]
+    m.umount(flush=True)
+    assert m.volume.check().counter("usedSpace") == 4096
+
+
+@test(timeout=60, needs=NEEDS)
+def what_is_open_here_is_busy_until_it_is_closed(t):
+    m = mounted(t, "--writeback")
+    write(m.path("f"), b"text")
+    m.flush()
+    with open(m.path("f"), "r+b") as f:
+        os.unlink(m.path("f"))
+        m.flush()
+        trash = trash_of(m)
+        fails(errno.EBUSY, os.unlink, trash["f"])
+        f.write(b"changed while it lies in the trash")
+    # The close's record is waited for, not met half-way by it.
+    wait_until(lambda: removed(trash["f"]), what="the last reference of the closed file to go")
+    assert trash_of(m) == {}
+    m.umount(flush=True)
+    m.volume.check()
+
+
+def removed(path):
+    """The kernel tells of the last close when it likes."""
+    try:
+        os.unlink(path)
+    except OSError as e:
+        assert e.errno == errno.EBUSY, e
+        return None
+    return True
+
+
+@test(timeout=60, needs=NEEDS)
+def history_26_mv_out_of_the_trash(t):
+    m = mounted(t, "--writeback", "--upload-delay", "10m")
+    data = t.rng.randbytes(200_000)
+    os.mkdir(m.path("dir"))
+    write(m.path("dir", "f"), data)
+    os.symlink("where to", m.path("link"))
+    write(m.path("late"), data[:1000])
+    m.flush()
+    t.run("rm", "-r", m.path("dir"), m.path("link"), m.path("late"))
+    m.flush()
+    trash = trash_of(m)
+    t.run("mv", trash["f"], m.path("f"))
+    t.run("mv", trash["link"], m.path("link"))
+    t.run("mv", trash["dir"], m.path("dir"))
+    # Somebody else's turn between the copy and the removal: the copy stays, and mv would say that the original is gone.
+    fails(errno.EXDEV, os.rename, trash["late"], m.path("late"))
+    write(m.path("late"), read(trash["late"]))
+    if "JUICEFS" in os.environ:
+        past = os.path.basename(os.path.dirname(trash["late"]))
+        with m.volume.redis.client(m.volume.db) as c:
+            root = "d9223372032828243968"
+            entry = c("HGET", root, past)
+            c("HDEL", root, past)
+            c("HSET", root, "2001-01-01-00", entry)
+        Stock(t, m.volume.url()).run("gc", "--delete")
+    else:
+        os.unlink(trash["late"])
+    fails(errno.ENOENT, os.unlink, trash["late"])
+    assert trash_of(m) == {}
+    m.kill()  # nothing of the copies is in S3 yet, all of it is in the journal
+    t.run("umount", "-l", m.dir)
+    m.mount()
+    assert read(m.path("f")) == data and read(m.path("late")) == data[:1000]
+    assert os.readlink(m.path("link")) == "where to" and os.listdir(m.path("dir")) == []
+    m.umount(flush=True)
+    m.volume.check()
+
+
+@test(timeout=90, needs=(*NEEDS, "juicefs"))
+def stock_finds_nothing_after_removals(t):
+    m = mounted(t, "--writeback")
+    fill(t, m)
+    t.run("rm", "-r", *(m.path(".trash", hour) for hour in os.listdir(m.path(".trash"))))
+    m.umount(flush=True)
+    m.volume.check()
+    Stock(t, m.volume.url()).find_nothing()
+
+
+@test(timeout=60, needs=NEEDS)
+def others_than_root_remove_nothing(t):
+    m = mounted(t, "-o", "allow_other")
+    write(m.path("f"), b"text")
+    m.flush()
+    os.unlink(m.path("f"))
+    m.flush()
+    f = trash_of(m)["f"]
+    os.chmod(t.dir, 0o755)
+    for command in (["unlink", f], ["rmdir", os.path.dirname(f)], ["mv", f, "/nowhere"]):
+        assert subprocess.run(command, user=65534, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    assert read(f) == b"text"
 
 
 @test(timeout=60, needs=NEEDS)

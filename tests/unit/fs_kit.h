@@ -176,7 +176,7 @@ static inline int fk_write(struct fk *f, uint64_t ino, uint64_t off, const void 
 	struct staged s;
 
 	REQUIRE(staging_append(journal_staging(f->k.j), data, len, &s) == 0);
-	return FK(f, fs_write(f->fs, &f->c, ino, &off, false, &s, false, &f->seq, &f->need));
+	return FK(f, fs_write(f->fs, &f->c, ino, &off, false, &s, NULL, &f->seq, &f->need));
 }
 
 /* Byte `at` of an object: what a loaded slice reads as. Never 0. */

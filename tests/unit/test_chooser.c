@@ -169,13 +169,120 @@ static void batch_bytes_bound_a_script(void)
 	stop();
 }
 
+static void write_at(uint64_t ino, uint32_t chunk, uint32_t pos, uint32_t bytes)
+{
+	struct extent_val e = { .pos = pos, .len = bytes, .kind = EXT_STAGED, .segment = 1, .off = (uint32_t)seq * 8192, .run_len = bytes };
+
+	e.run_off = e.off;
+	begin(OP_WRITE);
+	rec_put_extent(&rec, ino, chunk, &e, IF_NEW);
+	commit();
+}
+
+/* The record of *ino goes, not its bytes if others may still see them: nothing comes after that. */
+static void trashed(uint64_t *ino)
+{
+	struct jkey k;
+
+	begin(OP_UNLINK);
+	key_inode(&k, *ino);
+	rec_del(&rec, &k, 0);
+	commit();
+	++*ino;
+}
+
+static void random_record(unsigned *rnd, uint64_t *once)
+{
+	uint64_t ino = 100 + (uint64_t)(rand_r(rnd) % 12);
+
+	switch (rand_r(rnd) % 8) {
+	case 6:
+		trashed(once);
+		break;
+	case 7:
+		if (rand_r(rnd) % 3 == 0)
+			create(*once, 100);
+		else
+			write_at(*once, 0, (uint32_t)(rand_r(rnd) % 4000), 1 + (uint32_t)(rand_r(rnd) % 3000));
+		break;
+	case 0:
+		create(ino, 1 + (uint32_t)(rand_r(rnd) % 4000));
+		break;
+	case 1:
+		drop(ino);
+		break;
+	case 2:
+		begin(OP_TRUNCATE);
+		rec_cut(&rec, ino, (uint64_t)(rand_r(rnd) % 6000), 0);
+		commit();
+		break;
+	case 3:
+		begin(OP_TRIM);
+		commit();
+		break;
+	default:
+		write_at(ino, (uint32_t)(rand_r(rnd) % 2), (uint32_t)(rand_r(rnd) % 4000), 1 + (uint32_t)(rand_r(rnd) % 3000));
+	}
+}
+
+/* What both say of every end behind `from`. */
+static void same_answers(const struct chooser *a, const struct chooser *b, uint64_t from, unsigned *rnd)
+{
+	struct chooser_limits l = { .want = 1 + (uint64_t)(rand_r(rnd) % 100), .most = 200, .bytes = (uint64_t)(rand_r(rnd) % 50000),
+		.script = (uint64_t)(rand_r(rnd) % 5000) };
+
+	CHECK_EQ(chooser_commands(a), chooser_commands(b));
+	CHECK_EQ(chooser_last(a), chooser_last(b));
+	for (l.due = from + 1; l.due <= seq; l.due++) {
+		uint64_t live[2], waste[2];
+
+		chooser_bytes(a, l.due, &live[0], &waste[0]);
+		chooser_bytes(b, l.due, &live[1], &waste[1]);
+		CHECK_EQ(live[0], live[1]);
+		CHECK_EQ(waste[0], waste[1]);
+		CHECK_EQ(chooser_choose(a, &l), chooser_choose(b, &l));
+	}
+}
+
+static void going_on_is_like_beginning_there(void)
+{
+	static struct { uint8_t b[512]; size_t len; } log[401];
+	unsigned rnd = (unsigned)unit_seed();
+
+	for (int round = 0; round < 60 && !unit_failures; round++) {
+		uint64_t from = 0, once = 1000, steps = 1 + (uint64_t)(rand_r(&rnd) % 400);
+		struct chooser *there;
+
+		start();
+		while (seq < steps) {
+			random_record(&rnd, &once);
+			REQUIRE(rec.buf.len <= sizeof(log[0].b));
+			memcpy(log[seq].b, rec.buf.data, rec.buf.len);
+			log[seq].len = rec.buf.len;
+			if (rand_r(&rnd) % 20 == 0) {
+				from += (uint64_t)rand_r(&rnd) % (seq - from + 1);
+				REQUIRE(chooser_advance(ch, from));
+			}
+		}
+		there = chooser_new(from);
+		REQUIRE(there);
+		for (uint64_t i = from + 1; i <= seq; i++)
+			REQUIRE(chooser_feed(there, i, log[i].b, log[i].len) == 0);
+		same_answers(ch, there, from, &rnd);
+		CHECK(!chooser_advance(ch, seq + 1));
+		chooser_free(there);
+		stop();
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = { { "avoids_dead_bytes", avoids_dead_bytes },
 		{ "history_39_overlapping_temp_files", history_39_overlapping_temp_files },
 		{ "history_40_no_huge_script", history_40_no_huge_script },
 		{ "upload_time_bounds_a_window", upload_time_bounds_a_window },
-		{ "batch_bytes_bound_a_script", batch_bytes_bound_a_script }, { NULL, NULL } };
+		{ "batch_bytes_bound_a_script", batch_bytes_bound_a_script },
+		{ "going_on_is_like_beginning_there", going_on_is_like_beginning_there }, { NULL, NULL } };
 
 	return unit_main(argc, argv, tests);
 }

@@ -368,6 +368,7 @@ static void truncate_effects(void)
 static void suid_goes(void)
 {
 	struct fs_setattr set = { .valid = FSA_MODE, .mode = 06755 };
+	struct fs_kill kill = { .suid = true };
 	struct fs_attr a;
 	struct staged s;
 	uint64_t ino, off = 0;
@@ -378,13 +379,21 @@ static void suid_goes(void)
 	CHECK_EQ(fs_setattr(f.fs, &f.c, ino, &set, &a, &f.need), 0);
 	CHECK_EQ(a.a.mode, 06755);
 	REQUIRE(staging_append(journal_staging(f.k.j), "x", 1, &s) == 0);
-	CHECK_EQ(fs_write(f.fs, &f.c, ino, &off, false, &s, true, &f.seq, &f.need), 0);
+	CHECK_EQ(fs_write(f.fs, &f.c, ino, &off, false, &s, &kill, &f.seq, &f.need), 0);
+	CHECK(kill.done);
 	CHECK_EQ(fk_attr(&f, ino).mode, 0755);
 	CHECK_EQ(fs_setattr(f.fs, &f.c, ino, &set, &a, &f.need), 0);
 	set = (struct fs_setattr){ .valid = FSA_UID | FSA_GID, .uid = 5, .gid = 6 };
 	CHECK_EQ(fs_setattr(f.fs, &f.c, ino, &set, &a, &f.need), 0);
 	CHECK_EQ(a.a.mode, 0755);
 	CHECK_EQ(a.a.uid, 5);
+	set = (struct fs_setattr){ .valid = FSA_MODE | FSA_CTIME, .mode = 06710, .ctime = 5 };
+	CHECK_EQ(fs_setattr(f.fs, &f.c, ino, &set, &a, &f.need), 0);
+	set = (struct fs_setattr){ .valid = 0 }; /* chown(-1, -1) */
+	CHECK_EQ(fs_setattr(f.fs, &f.c, ino, &set, &a, &f.need), 0);
+	CHECK_EQ(a.a.mode, 0710);
+	CHECK(a.a.ctime > 5);
+	set = (struct fs_setattr){ .valid = FSA_UID | FSA_GID, .uid = 5, .gid = 6 };
 	f.c.uid = 9;
 	CHECK_EQ(fs_setattr(f.fs, &f.c, ino, &set, &a, &f.need), -EPERM);
 	set = (struct fs_setattr){ .valid = FSA_MODE, .mode = 0600 };
@@ -415,7 +424,7 @@ static void append_takes_the_end(void)
 	for (int i = 0; i < 3; i++) {
 		off = 77;
 		REQUIRE(staging_append(journal_staging(f.k.j), "ab", 2, &s) == 0);
-		CHECK_EQ(fs_write(f.fs, &f.c, ino, &off, true, &s, false, &f.seq, &f.need), 0);
+		CHECK_EQ(fs_write(f.fs, &f.c, ino, &off, true, &s, NULL, &f.seq, &f.need), 0);
 		CHECK_EQ(off, i * 2);
 	}
 	CHECK_EQ(fk_read(&f, ino, 0, buf, 6), 6);
@@ -496,13 +505,13 @@ static void statfs_figures(void)
 	struct fk f;
 
 	fk_init(&f);
-	CHECK_EQ(fs_statfs(f.fs, &st), 0);
+	CHECK_EQ(fs_statfs(f.fs, 1, &st), 0);
 	CHECK_EQ(st.total, 1ull << 50);
 	CHECK_EQ(st.inodes_total, 10485760);
 	fk_file(&f, 1, "a");
 	f.cfg = (struct fs_config){ .capacity = 1 << 20, .inodes = 10 };
 	fs_set_config(f.fs, &f.cfg);
-	CHECK_EQ(fs_statfs(f.fs, &st), 0);
+	CHECK_EQ(fs_statfs(f.fs, 1, &st), 0);
 	CHECK_EQ(st.total, 1 << 20);
 	CHECK_EQ(st.avail, (1 << 20) - 4096);
 	CHECK_EQ(st.inodes_total, 10);
@@ -573,7 +582,7 @@ static void append_is_one_record(void)
 	REQUIRE(staging_append(journal_staging(f.k.j), big, sizeof(big), &s) == 0);
 	REQUIRE(journal_wait(f.k.j, WM_DURABLE, fk_mark(&f)) == 0);
 	before = fk_mark(&f);
-	CHECK_EQ(FK(&f, fs_write(f.fs, &f.c, ino, &off, true, &s, false, &seq, &f.need)), 0);
+	CHECK_EQ(FK(&f, fs_write(f.fs, &f.c, ino, &off, true, &s, NULL, &seq, &f.need)), 0);
 	CHECK_EQ(off, 3);
 	CHECK_EQ(fk_mark(&f), before + 1);
 	CHECK_EQ(fk_attr(&f, ino).length, 3 + sizeof(big));

@@ -229,6 +229,31 @@ static void reload_does_not_undo_a_truncate(void)
 	fk_fini(&f);
 }
 
+static void chunks_missing_are_those_of_files_that_are_held(void)
+{
+	uint8_t list[2 * JFS_SLICE_LEN];
+	struct answer a[4];
+	uint64_t out[16], born;
+	struct fk f;
+
+	fk_init(&f);
+	load_dir(&f, 500, entry(&a[0], "x", 501, 100, 500), 1);
+	load_dir(&f, 510, entry(&a[1], "y", 511, 100, 510), 1);
+	load_dir(&f, 504, entry(&a[2], "empty", 505, 0, 504), 1);
+	load_dir(&f, 506, entry(&a[3], "z", 507, 100, 506), 1);
+	born = fk_file(&f, 1, "born");
+	CHECK_EQ(fk_write(&f, born, 0, "data", 4), 0);
+	CHECK_EQ(fs_chunks_missing(f.fs, born, 1, out), 0); /* ours alone */
+	CHECK_EQ(fs_chunks_missing(f.fs, 500, 16, out), 3);
+	CHECK(out[0] == 501 && out[1] == 507 && out[2] == 511);
+	CHECK_EQ(fs_insert_chunk(f.fs, 0, 507, 0, list, slice(list, 10, 0, 100)), 0);
+	evict_file(&f, 501);
+	CHECK_EQ(fs_chunks_missing(f.fs, 500, 16, out), 1);
+	CHECK_EQ(out[0], 511);
+	CHECK_EQ(fs_chunks_missing(f.fs, 500, 11, out), 0);
+	fk_fini(&f);
+}
+
 static void history_07_truncate_then_extend(void)
 {
 	uint8_t list[JFS_SLICE_LEN], buf[100], data[100];
@@ -431,6 +456,7 @@ int main(int argc, char **argv)
 		{ "big_directory", big_directory },
 		{ "reload_keeps_what_is_ours", reload_keeps_what_is_ours },
 		{ "reload_does_not_undo_a_truncate", reload_does_not_undo_a_truncate },
+		{ "chunks_missing_are_those_of_files_that_are_held", chunks_missing_are_those_of_files_that_are_held },
 		{ "history_07_truncate_then_extend", history_07_truncate_then_extend },
 		{ "history_08_emptied_filled_evicted_reloaded", history_08_emptied_filled_evicted_reloaded },
 		{ "history_09_removed_stays_removed", history_09_removed_stays_removed },

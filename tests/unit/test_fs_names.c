@@ -1,6 +1,7 @@
 /* Names: every operation that makes, moves or removes one, its effect, its errors, and the items its record carries. */
 #include <sys/stat.h>
 
+#include "daemon/fs_internal.h"
 #include "tests/unit/fs_kit.h"
 
 static void create_and_lookup(void)
@@ -446,8 +447,34 @@ static void rename_plain(void)
 	CHECK_EQ(fk_rename(&f, d, "c", 1, ".stats", 0), -EPERM);
 	CHECK_EQ(fk_rename(&f, d, "c", d, "s", FS_RENAME_NOREPLACE), -EEXIST);
 	CHECK_EQ(fk_rename(&f, d, "c", d, "n", FS_RENAME_NOREPLACE), 0);
-	CHECK_EQ(fk_rename(&f, d, "n", d, "s", 4), -EINVAL);
+	CHECK_EQ(fk_rename(&f, d, "n", d, "s", 8), -EINVAL);
 	CHECK_EQ(fk_rename(&f, d, "n", d, "s", 3), -EINVAL);
+	CHECK_EQ(fk_rename(&f, d, "n", d, "s", FS_RENAME_EXCHANGE | FS_RENAME_WHITEOUT), -EINVAL);
+	fk_fini(&f);
+}
+
+static void rename_with_a_whiteout(void)
+{
+	uint64_t d, ino, white, mark;
+	struct fk f;
+
+	fk_init(&f);
+	CHECK_EQ(fk_mkdir(&f, 1, "d", &d), 0);
+	ino = fk_file(&f, 1, "a");
+	mark = fk_mark(&f);
+	CHECK_EQ(fk_rename(&f, 1, "a", d, "b", FS_RENAME_WHITEOUT), 0);
+	CHECK_EQ(fk_mark(&f), mark + 1); /* one record */
+	CHECK_EQ(fk_items(&f, mark, IT_EXPECT), 2);
+	CHECK_EQ(fk_ino(&f, d, "b"), ino);
+	white = fk_ino(&f, 1, "a");
+	CHECK(white != 0 && white != ino);
+	CHECK_EQ(fk_attr(&f, white).type, JFS_CHARDEV);
+	CHECK_EQ(fk_attr(&f, white).rdev, 0);
+	CHECK_EQ(fk_attr(&f, white).parent, 1);
+	CHECK_EQ(fk_rename(&f, d, "b", 1, "a", FS_RENAME_WHITEOUT | FS_RENAME_NOREPLACE), -EEXIST);
+	CHECK_EQ(fk_rename(&f, d, "b", 1, "a", FS_RENAME_WHITEOUT), 0);
+	CHECK_EQ(fk_ino(&f, 1, "a"), ino);
+	CHECK(fk_ino(&f, d, "b") != white);
 	fk_fini(&f);
 }
 
@@ -599,6 +626,42 @@ static void readdir_stable(void)
 	fk_fini(&f);
 }
 
+/* Counts as Redis may have them: one more name, and one more subdirectory, up to the limit and not beyond. */
+static void counts_to_the_limit(void)
+{
+	uint8_t file[JFS_ATTR_MAX], dir[JFS_ATTR_MAX];
+	const struct fs_loaded_entry entries[] = {
+		{ .name = (const uint8_t *)"f", .name_len = 1, .type = JFS_FILE, .ino = 500, .record = file,
+			.record_len = fk_record(file, JFS_FILE, FS_LINK_MAX - 1, 0, 1) },
+		{ .name = (const uint8_t *)"d", .name_len = 1, .type = JFS_DIR, .ino = 501, .record = dir,
+			.record_len = fk_record(dir, JFS_DIR, FS_LINK_MAX - 1, 4096, 1) },
+	};
+	uint8_t root[JFS_ATTR_MAX];
+	uint64_t ino;
+	struct fk f;
+
+	memset(&f, 0, sizeof(f));
+	kit_init(&f.k);
+	kit_open(&f.k);
+	fk_start(&f);
+	CHECK_EQ(fs_insert_inode(f.fs, 0, 1, root, fk_record(root, JFS_DIR, 3, 4096, 1)), 0);
+	CHECK_EQ(fs_insert_dir(f.fs, 0, 1, entries, 2), 0);
+	CHECK_EQ(fs_insert_dir(f.fs, 0, 501, NULL, 0), 0);
+	CHECK_EQ(fk_link(&f, 500, 1, "last"), 0);
+	CHECK_EQ(fk_attr(&f, 500).nlink, FS_LINK_MAX);
+	CHECK_EQ(fk_link(&f, 500, 1, "one more"), -EMLINK);
+	CHECK_EQ(fk_unlink(&f, 1, "last"), 0);
+	CHECK_EQ(fk_link(&f, 500, 1, "last"), 0);
+	CHECK_EQ(fk_mkdir(&f, 501, "last", &ino), 0);
+	CHECK_EQ(fk_mkdir(&f, 501, "one more", &ino), -EMLINK);
+	CHECK_EQ(fk_mkdir(&f, 1, "mine", &ino), 0);
+	CHECK_EQ(fk_rename(&f, 1, "mine", 501, "mine", 0), -EMLINK);
+	CHECK_EQ(fk_create(&f, 501, "a file", &ino), 0); /* which is no link of the directory */
+	CHECK_EQ(fk_rename(&f, 1, "mine", 501, "last", 0), 0); /* takes a place and gives one back */
+	CHECK_EQ(fk_attr(&f, 501).nlink, FS_LINK_MAX);
+	fk_fini(&f);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
@@ -612,11 +675,13 @@ int main(int argc, char **argv)
 		{ "mknod_kinds", mknod_kinds },
 		{ "symlink_readlink", symlink_readlink },
 		{ "links", links },
+		{ "counts_to_the_limit", counts_to_the_limit },
 		{ "unlink_held", unlink_held },
 		{ "unlink_trash", unlink_trash },
 		{ "orphans_end_at_restart", orphans_end_at_restart },
 		{ "ids_never_again", ids_never_again },
 		{ "rename_plain", rename_plain },
+	{ "rename_with_a_whiteout", rename_with_a_whiteout },
 		{ "rename_replace", rename_replace },
 		{ "rename_exchange", rename_exchange },
 		{ "immutable_and_append", immutable_and_append },

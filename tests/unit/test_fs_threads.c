@@ -32,8 +32,8 @@ static void *work_run(void *arg)
 		snprintf(to, sizeof(to), "t%d-to-%d", w->id, i % 7);
 		must(fk_create(&f, w->dir, name, &ino));
 		REQUIRE(staging_append(journal_staging(f.k.j), "0123456789", 10, &s) == 0);
-		must(FK(&f, fs_write(f.fs, &f.c, ino, &off, true, &s, false, &f.seq, &f.need)));
-		must(FK(&f, fs_write(f.fs, &f.c, w->shared, &off, true, &s, false, &f.seq, &f.need)));
+		must(FK(&f, fs_write(f.fs, &f.c, ino, &off, true, &s, NULL, &f.seq, &f.need)));
+		must(FK(&f, fs_write(f.fs, &f.c, w->shared, &off, true, &s, NULL, &f.seq, &f.need)));
 		REQUIRE(fs_map(f.fs, ino, 0, 10, p, 4, &off, &f.need) == 1);
 		must(fk_rename(&f, w->dir, name, w->dir, to, 0));
 		if (i % 3 == 0)

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -262,7 +263,7 @@ static void trim_frees_the_log_and_tombstones(void)
 {
 	struct smap_val smap = {.len = 1, .slice_id = 1, .slice_size = 1, .window_end = 3};
 	uint8_t v[SMAP_VAL_LEN];
-	struct jkey key;
+	struct jkey key, last;
 	uint64_t seq, next = 0;
 	struct buf b;
 	struct kit k;
@@ -281,25 +282,34 @@ static void trim_frees_the_log_and_tombstones(void)
 	rec_put(&*journal_begin(k.j, OP_WINDOW), &key, "w", 1, 0); /* begun anew: the window alone */
 	key_smap(&key, 1, 0);
 	CHECK_EQ(journal_commit(k.j, &seq), 0);
-	rec_put(journal_begin(k.j, OP_WINDOW), &key, v, sizeof(v), 0);
+	struct rec *r = journal_begin(k.j, OP_WINDOW);
+	rec_put(r, &key, v, sizeof(v), 0);
+	key_window(&last, journal_next_seq(k.j), 0);
+	rec_put(r, &last, "w", 1, 0);
 	CHECK_EQ(journal_commit(k.j, &seq), 0);
 	journal_unlock(k.j);
 	CHECK_EQ(journal_wait(k.j, WM_DURABLE, seq), 0);
 	kit_set(&k, 9, "born again");
 	CHECK_EQ(kit_probe(&k, 3), -EKEYREVOKED);
+	buf_init(&b, 0);
+	trim_to(&k, 5); /* behind the window's end, but not behind what may have copied its bytes */
+	key_smap(&key, 1, 0);
+	CHECK_EQ(journal_base_get(k.j, &key, &b), 0);
 	trim_to(&k, seq);
 	CHECK_EQ(kit_probe(&k, 3), -ENOENT);
 	kit_expect(&k, 9, "born again");
 	kit_expect(&k, 15, "x");
-	buf_init(&b, 0);
 	CHECK_EQ(journal_base_get(k.j, &key, &b), -ENOENT);
 	key_window(&key, 3, 0);
 	CHECK_EQ(journal_base_get(k.j, &key, &b), -ENOENT);
+	CHECK_EQ(journal_base_get(k.j, &last, &b), 0); /* Redis may be found where it ends */
+	trim_to(&k, seq + 1);
+	CHECK_EQ(journal_base_get(k.j, &last, &b), -ENOENT);
 	buf_fini(&b);
 	CHECK_EQ(journal_log_scan(k.j, 0, UINT64_MAX, scan_count, &next), 0);
 	kit_close(&k);
 	kit_open(&k);
-	CHECK_EQ(journal_mark(k.j, WM_TRIM), seq);
+	CHECK_EQ(journal_mark(k.j, WM_TRIM), seq + 1);
 	kit_close(&k);
 	kit_fini(&k);
 }
@@ -1054,11 +1064,17 @@ static void a_clean_close_gives_room_back(void)
 	struct staged s;
 	static uint8_t data[10000];
 	struct kit k;
+	int fd;
 
 	kit_init(&k);
 	kit_open(&k);
 	memset(data, 7, sizeof(data));
 	CHECK_EQ(journal_wait(k.j, WM_DURABLE, kit_write(&k, 7, data, sizeof(data), &s)), 0);
+	CHECK_EQ(journal_wait(k.j, WM_DURABLE, kit_set(&k, 1, "x")), 0); /* by now zeros were written behind the first */
+	snprintf(path, sizeof(path), "%s/staging/%016x.seg", k.cache, 1);
+	fd = open(path, O_RDONLY);
+	CHECK(fd >= 0 && lseek(fd, 0, SEEK_HOLE) >= 512 << 10);
+	close(fd);
 	kit_close(&k);
 	snprintf(path, sizeof(path), "test -z \"$(ls -A '%s')\"", k.hot);
 	CHECK_EQ(system(path), 0); /* memory */

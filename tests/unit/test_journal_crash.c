@@ -12,7 +12,9 @@ static const char *const points[] = {"journal.commit.before", "journal.commit.af
 	"journal.flush.before_sync", "journal.flush.before_base", "journal.flush.before_commit", "journal.flush.after_commit",
 	"journal.flush.after_empty", "hot.put", "hot.reset.before", "hot.reset.after", "staging.append.before",
 	"staging.append.after", "staging.make", "staging.make.before_dirsync", "staging.sync", "staging.write", "recovery.step",
-	"recovery.before_base", "recovery.before_empty", "hot.allocate", "journal.close.before_clean"};
+	"recovery.before_base", "recovery.before_empty", "hot.allocate", "journal.close.before_clean", "journal.sync.before_write",
+	"journal.sync.before_staging", "journal.sync.before_sync", "journal.sync.after_sync", "synclog.make", "synclog.make.before_sync",
+	"synclog.write", "synclog.sync"};
 enum { POINTS = sizeof(points) / sizeof(points[0]) };
 
 static int ack_fd;
@@ -27,7 +29,7 @@ static void *commit_forever(void *arg)
 
 		if (history_step(k->j, &n))
 			_exit(4);
-		if (n % 200 == 0 && journal_wait(k->j, WM_DURABLE, n))
+		if (n % 100 == 0 && journal_wait(k->j, n % 200 ? WM_SYNCED : WM_DURABLE, n))
 			_exit(5);
 		if (write(ack_fd, &n, sizeof(n)) != sizeof(n))
 			_exit(6);

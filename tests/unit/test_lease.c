@@ -290,14 +290,31 @@ static void loading(void)
 	rds_loaded_free(&l);
 	REQUIRE(rds_conn_ok(c) || rds_reconnect(c, &e) == 0);
 	REQUIRE(rds_cmd(c, NULL, &e, "RPUSH c5_0 tooshort") == 0);
-	CHECK_EQ(rds_load_chunk(c, 5, 0, &l, &e), -EUCLEAN);
+	CHECK_EQ(rds_load_chunk(c, 5, 0, NULL, 0, &l, &e), -EUCLEAN);
 	rds_loaded_free(&l);
 	REQUIRE(rds_conn_ok(c) || rds_reconnect(c, &e) == 0);
 	uint8_t rec[JFS_SLICE_LEN];
 	jfs_slice_encode(&(struct jfs_slice){.id = 9, .size = 100, .len = 100}, rec);
 	REQUIRE(rds_cmd(c, NULL, &e, "RPUSH c6_0 %b %b", rec, sizeof(rec), rec, sizeof(rec)) == 0);
-	CHECK(rds_load_chunk(c, 6, 0, &l, &e) == 0 && l.n == 2 && memcmp(l.value.p + 24, rec, 24) == 0);
+	CHECK(rds_load_chunk(c, 6, 0, NULL, 0, &l, &e) == 0 && l.n == 2 && memcmp(l.value.p + 24, rec, 24) == 0);
 	rds_loaded_free(&l);
+	/* what lies beside: another list, one with foreign bytes, none, no list at all */
+	const uint64_t beside[] = {8, 5, 7, 9};
+	REQUIRE(rds_cmd(c, NULL, &e, "RPUSH c8_0 %b", rec, sizeof(rec)) == 0);
+	REQUIRE(rds_cmd(c, NULL, &e, "SET c9_0 string") == 0);
+	REQUIRE(rds_load_chunk(c, 6, 0, beside, 4, &l, &e) == 0);
+	CHECK(l.n == 2 && memcmp(l.value.p + 24, rec, 24) == 0 && l.pos.seq == 0);
+	for (size_t i = 0; i < 4; i++)
+		CHECK_EQ(l.entries[i].ino, beside[i]);
+	CHECK(l.entries[0].record.n == 24 && memcmp(l.entries[0].record.p, rec, 24) == 0);
+	CHECK(!l.entries[1].record.p && !l.entries[3].record.p && l.entries[2].record.p && l.entries[2].record.n == 0);
+	CHECK(rds_conn_ok(c) && rds_conn_pending(c) == 0);
+	rds_loaded_free(&l);
+	/* and the one that is asked for is damaged */
+	CHECK_EQ(rds_load_chunk(c, 9, 0, beside, 2, &l, &e), -EUCLEAN);
+	CHECK(strstr(e.text, "c9_0"));
+	rds_loaded_free(&l);
+	REQUIRE(rds_conn_ok(c) || rds_reconnect(c, &e) == 0);
 	REQUIRE(rds_cmd(c, NULL, &e, "HSET x6 user.a 1 user.b 22") == 0);
 	CHECK(rds_load_xattrs(c, 6, &l, &e) == 0 && l.n == 2);
 	rds_loaded_free(&l);

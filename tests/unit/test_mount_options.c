@@ -34,6 +34,7 @@ static void defaults(void)
 	CHECK_EQ(o.sync_interval_ns, 50000000);
 	CHECK_EQ(o.max_uploads, 20);
 	CHECK_EQ(o.get_timeout_ns, 60000000000);
+	CHECK_EQ(o.transport_kind, TRANSPORT_AUTO);
 	mount_options_fini(&o);
 }
 
@@ -68,6 +69,12 @@ static void fstab(void)
 	CHECK_EQ(parse(&o, "mount redis://h/1 /mnt -o ro", &e), 0);
 	CHECK(o.read_only);
 	mount_options_fini(&o);
+	CHECK_EQ(parse(&o, "mount redis://h/1 /mnt -o transport=io_uring", &e), 0);
+	CHECK_EQ(o.transport_kind, TRANSPORT_IO_URING);
+	mount_options_fini(&o);
+	CHECK_EQ(parse(&o, "mount redis://h/1 /mnt --transport classic", &e), 0);
+	CHECK_EQ(o.transport_kind, TRANSPORT_CLASSIC);
+	mount_options_fini(&o);
 }
 
 static void refused(void)
@@ -75,7 +82,7 @@ static void refused(void)
 	static const char *const bad[] = {
 		"mount redis://h/1", "mount redis://h/1 /mnt /other", "mount --nonsense redis://h/1 /mnt",
 		"mount -o nonsense redis://h/1 /mnt", "mount --durability=always redis://h/1 /mnt",
-		"mount --publish=lazy redis://h/1 /mnt", "mount --cache-dir=memory redis://h/1 /mnt",
+		"mount --transport=pipes redis://h/1 /mnt", "mount --publish=lazy redis://h/1 /mnt", "mount --cache-dir=memory redis://h/1 /mnt",
 		"mount --upload-delay=tomorrow redis://h/1 /mnt", "mount --buffer-size=-1 redis://h/1 /mnt",
 		"mount -o writeback_cache redis://h/1 /mnt", "mount -f -d redis://h/1 /mnt",
 		"mount --root-squash 1:1 redis://h/1 /mnt", "mount --sync-interval=0 redis://h/1 /mnt",

@@ -8,6 +8,8 @@
 #include "journal/record.h"
 
 #define GOLDEN "tests/golden/records/v1/"
+#define GOLDEN2 "tests/golden/records/v2/"
+#define GOLDEN3 "tests/golden/records/v3/"
 
 static struct inode_val file_inode(uint64_t seq)
 {
@@ -100,11 +102,26 @@ static void make_compact(struct rec *r)
 	rec_put_inode(r, 2, &v, 0);
 }
 
+static void make_quota(struct rec *r)
+{
+	rec_begin(r, OP_QUOTA, 1700000007000000000u);
+	rec_quota(r, 2, 1 << 20, 17, true);
+	rec_quota(r, 3, -8192, -1, false);
+}
+
+static void make_repack(struct rec *r)
+{
+	rec_begin(r, OP_COMPACT, 1700000008000000000u);
+	rec_repack(r, 2, 0, 77);
+	rec_repack(r, 3, 5, 78);
+}
+
 static const struct sample {
 	const char *file;
 	void (*make)(struct rec *r);
 } samples[] = {{GOLDEN "create.bin", make_create}, {GOLDEN "write.bin", make_write}, {GOLDEN "unlink.bin", make_unlink},
-	{GOLDEN "internal.bin", make_internal}, {GOLDEN "compact.bin", make_compact}};
+	{GOLDEN "internal.bin", make_internal}, {GOLDEN "compact.bin", make_compact},
+	{GOLDEN2 "quota.bin", make_quota}, {GOLDEN3 "repack.bin", make_repack}};
 enum { N_SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
 /* With JFS_GOLDEN=write the files are made anew (only right when a new version of the format begins). */
@@ -191,7 +208,7 @@ static void newer_version_is_told_apart(void)
 
 	rec_init(&r);
 	make_create(&r);
-	r.buf.data[0] = 2;
+	r.buf.data[0] = REC_VERSION + 1;
 	REQUIRE(rec_finish(&r) == 0);
 	CHECK_EQ(rec_open(r.buf.data, r.buf.len, &h, &it), -ENOTSUP);
 	rec_fini(&r);

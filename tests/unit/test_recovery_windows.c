@@ -1,5 +1,5 @@
 /* What jfs-recover makes of the windows that a journal remembers. */
-#include "recovery/windows.h"
+#include "redis/windows.h"
 #include "redis/window.h"
 #include "tests/unit/journal_kit.h"
 
@@ -119,9 +119,9 @@ static void composed_anew(void)
 	put_window_at(&k, 5, 10, 1, 17, 99, false, at, 2);
 	at += put_window_at(&k, 5, 10, 1, 17, 99, false, at + 2, SIZE_MAX) + 2;
 	f = look(&k, 10, 1);
-	CHECK(f.windows == 2 && f.damaged == 0 && f.same);
+	CHECK(f.windows == 2 && f.damaged == 0 && f.same && f.replaced);
 	f = look(&k, 10, 2);
-	CHECK(f.windows == 2 && f.damaged == 0 && f.same);
+	CHECK(f.windows == 2 && f.damaged == 0 && f.same && !f.replaced);
 	put_window_at(&k, 5, 10, 0, 17, 1, false, at, SIZE_MAX); /* a part is missing inside */
 	f = look(&k, 10, 0);
 	CHECK(f.windows == 3 && f.damaged == 1 && f.known && !f.same);
@@ -129,9 +129,53 @@ static void composed_anew(void)
 	kit_fini(&k);
 }
 
+static enum windows_place place(struct kit *k, uint64_t seq, int c, uint64_t left, int left_c, uint64_t trim)
+{
+	struct rds_position have = {.seq = seq}, mine = {.seq = left};
+	enum windows_place p = PLACE_SAME;
+
+	strcpy(have.chain, chain[c]);
+	strcpy(mine.chain, chain[left_c]);
+	CHECK_EQ(windows_place(k->j, &have, &mine, trim, &p), 0);
+	return p;
+}
+
+/* Ends 10 (chain 1) and 20 (chain 2) are recorded; the history began at 5 (chain 0). */
+static void places(void)
+{
+	struct rds_position left;
+	struct kit k;
+	size_t at;
+
+	kit_init(&k);
+	kit_open(&k);
+	CHECK_EQ(windows_left(k.j, &left), -ENOENT);
+	at = put_window_at(&k, 5, 10, 0, 17, 99, false, 0, SIZE_MAX);
+	put_window(&k, 10, 20, 1, 17, 99, false);
+	while (journal_mark(k.j, WM_COMMITTED) < 30)
+		kit_set(&k, 7, "filler");
+	CHECK_EQ(place(&k, 20, 2, 20, 2, 0), PLACE_SAME);
+	CHECK_EQ(place(&k, 20, 1, 20, 2, 0), PLACE_UNKNOWN);
+	CHECK_EQ(place(&k, 20, 2, 10, 1, 0), PLACE_LATER);
+	CHECK_EQ(place(&k, 10, 1, 20, 2, 0), PLACE_EARLIER);
+	CHECK_EQ(place(&k, 5, 0, 20, 2, 0), PLACE_EARLIER);
+	CHECK_EQ(place(&k, 10, 1, 20, 2, 11), PLACE_TRIMMED);
+	CHECK_EQ(place(&k, 10, 2, 20, 2, 0), PLACE_UNKNOWN);
+	CHECK_EQ(place(&k, 7, 0, 20, 2, 0), PLACE_UNKNOWN);
+	CHECK_EQ(place(&k, 1000, 2, 20, 2, 0), PLACE_AHEAD);
+	/* 10 was composed anew: replay goes on from the first one only forward, and refuses it as a place to go back to. */
+	put_window_at(&k, 5, 10, 1, 4000, 99, false, at, SIZE_MAX);
+	CHECK_EQ(place(&k, 10, 1, 20, 2, 0), PLACE_UNKNOWN);
+	CHECK_EQ(place(&k, 10, 2, 20, 2, 0), PLACE_EARLIER);
+	CHECK_EQ(place(&k, 10, 1, 5, 0, 0), PLACE_LATER);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {{"positions", positions}, {"damage", damage}, {"composed_anew", composed_anew}, {NULL, NULL}};
+	static const struct unit_test tests[] = {{"positions", positions}, {"damage", damage}, {"composed_anew", composed_anew},
+		{"places", places}, {NULL, NULL}};
 
 	return unit_main(argc, argv, tests);
 }

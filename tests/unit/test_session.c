@@ -44,8 +44,8 @@ static void sessions(void)
 
 	CHECK(rds_session_list(conn, &list, &n, &e) == 0 && n == 0);
 	free(list);
-	CHECK(rds_session_start(conn, "{\"HostName\":\"h1\"}", 1000, 0, &a, &e) == 0 && a == 1);
-	CHECK(rds_session_start(conn, "broken", 2000, a, &b, &e) == 0 && b == 2);
+	CHECK(rds_session_start(conn, "{\"HostName\":\"h1\"}", 1000, "j1", 0, &a, &e) == 0 && a == 1);
+	CHECK(rds_session_start(conn, "broken", 2000, "j1", a, &b, &e) == 0 && b == 2);
 	CHECK_EQ(rds_session_beat(conn, a, "{\"HostName\":\"other\"}", 5000, &e), 0);
 	CHECK_EQ(rds_session_list(conn, &list, &n, &e), 0);
 	REQUIRE(n == 2);
@@ -90,22 +90,45 @@ static void replaced(void)
 	CHECK_EQ(rds_cmd(conn, NULL, &e, "FLUSHDB"), 0);
 	char *json = rds_session_json("/mnt", 1);
 	REQUIRE(json);
-	CHECK(rds_session_start(conn, "{\"Version\":\"1.4.1\"}", 1000, 0, &other, &e) == 0 && other == 1);
-	CHECK(rds_session_start(conn, json, 1000, 0, &a, &e) == 0 && a == 2);
+	CHECK(rds_session_start(conn, "{\"Version\":\"1.4.1\"}", 1000, "j1", 0, &other, &e) == 0 && other == 1);
+	CHECK(rds_session_start(conn, json, 1000, "j1", 0, &a, &e) == 0 && a == 2);
 	CHECK_EQ(rds_cmd(conn, NULL, &e, "SADD session1 5"), 0);
 	CHECK_EQ(rds_cmd(conn, NULL, &e, "SADD session2 6 7"), 0);
-	CHECK(rds_session_start(conn, json, 1000, a, &b, &e) == 0 && b == a);
+	CHECK(rds_session_start(conn, json, 1000, "j1", a, &b, &e) == 0 && b == a);
 	CHECK(rds_session_list(conn, &list, &n, &e) == 0 && n == 2 && list[0].sid == 1 && list[1].sid == 2);
 	free(list);
 	CHECK_EQ(count("SCARD session2"), 2);
 	/* the number is a stock client's, or no session's at all */
-	CHECK(rds_session_start(conn, json, 1000, other, &a, &e) == 0 && a == 3);
-	CHECK(rds_session_start(conn, json, 1000, 99, &a, &e) == 0 && a == 4);
+	CHECK(rds_session_start(conn, json, 1000, "j1", other, &a, &e) == 0 && a == 3);
+	CHECK(rds_session_start(conn, json, 1000, "j1", 99, &a, &e) == 0 && a == 4);
 	CHECK(count("SCARD session1") == 1 && count("ZCARD allSessions") == 4);
 	/* Redis forgot that it gave the number: nobody else may get it */
 	CHECK_EQ(rds_cmd(conn, NULL, &e, "SET nextsession 1"), 0);
-	CHECK(rds_session_start(conn, json, 1000, b, &a, &e) == 0 && a == b);
+	CHECK(rds_session_start(conn, json, 1000, "j1", b, &a, &e) == 0 && a == b);
 	CHECK(count("SCARD session2") == 2 && count("INCR nextsession") == 3);
+	free(json);
+}
+
+/* Killed between the registration and the journal's record of it: the next daemon of that journal finds its own again. */
+static void killed_before_it_was_noted(void)
+{
+	struct errmsg e;
+	uint64_t a, b;
+
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "FLUSHDB"), 0);
+	char *json = rds_session_json("/mnt", 1);
+	REQUIRE(json);
+	CHECK(rds_session_start(conn, json, 1000, "j1", 0, &a, &e) == 0 && a == 1);
+	CHECK_EQ(count("EXISTS zjfs"), 0); /* no key may appear where there was no lease: that would hide a reload */
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "HSET zjfs epoch 1"), 0);
+	CHECK(rds_session_start(conn, json, 1000, "j1", 0, &a, &e) == 0 && a == 2);
+	CHECK(rds_session_start(conn, json, 1000, "j1", 0, &b, &e) == 0 && b == 2);
+	CHECK(rds_session_start(conn, json, 1000, "j2", 0, &b, &e) == 0 && b == 3); /* another journal's */
+	CHECK(rds_session_start(conn, json, 1000, "j1", a, &b, &e) == 0 && b == a);
+	CHECK_EQ(rds_session_end(conn, b, &e), 0);
+	CHECK(rds_session_start(conn, json, 1000, "j1", a, &b, &e) == 0 && b == 4); /* it had ended */
+	CHECK_EQ(rds_cmd(conn, NULL, &e, "SET nextsession 1"), 0);
+	CHECK(rds_session_start(conn, json, 1000, "j1", 0, &b, &e) == 0 && b == 4 && count("INCR nextsession") == 5);
 	free(json);
 }
 
@@ -164,7 +187,8 @@ static void volumes(void)
 
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {{"text", text}, {"sessions", sessions}, {"replaced", replaced}, {"volumes", volumes}, {0}};
+	static const struct unit_test tests[] = {{"text", text}, {"sessions", sessions}, {"replaced", replaced},
+		{"killed_before_it_was_noted", killed_before_it_was_noted}, {"volumes", volumes}, {0}};
 	struct rds_url u;
 	struct errmsg e;
 

@@ -50,7 +50,7 @@ static void golden(void)
 		{"layout-hash", 0, ""},
 		{"layout-shards", 0, ""},
 		{"ugquota", 0, ""},
-		{"acl", -ENOTSUP, "EnableACL"},
+		{"acl", 0, ""},
 		{"refuse-changelog", -ENOTSUP, "ChangeLog"},
 		{"refuse-compression", -ENOTSUP, "brotli"},
 		{"refuse-encrypted", -ENOTSUP, "EncryptKey"},

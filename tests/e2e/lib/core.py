@@ -9,7 +9,8 @@ and the folder removed. A test fails as well when a sanitizer wrote a report int
     def reads_what_was_written(t): ...          # t: Test
 
 Environment: JFS_BUILD (default build/ of this tree), JUICEFS (a stock binary), JFS_TEST_TMP (default /var/tmp; a file
-system with user xattrs that is no tmpfs), JFS_TEST_SLOW (factor on all time-outs).
+system with user xattrs that is no tmpfs), JFS_TEST_SLOW (factor on all time-outs), JFS_TEST_TRANSPORT and
+JFS_TEST_PACK (--transport and --pack-below of all mounts that do not choose themselves).
 """
 import argparse
 import contextlib
@@ -26,6 +27,8 @@ import sys
 import tempfile
 import time
 import traceback
+
+import ring
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.path.abspath(os.environ.get("JFS_BUILD") or os.path.join(ROOT, "build"))
@@ -87,6 +90,8 @@ def missing(need):
         "juicefs": (os.access(os.environ.get("JUICEFS", ""), os.X_OK), "JUICEFS names no stock binary"),
         "jfs": (os.access(os.path.join(BUILD, "jfs"), os.X_OK), f"{BUILD}/jfs is not built"),
         "tools": (os.access(os.path.join(BUILD, "fault-injection/tcpfault"), os.X_OK), "make tools was not run"),
+        "ring": (ring.missing() is None, ring.missing()),
+        "cpu_dma_latency": (os.access("/dev/cpu_dma_latency", os.W_OK), "may not write /dev/cpu_dma_latency"),
         "swift": (os.geteuid() == 0 or shutil.which("swift-proxy-server") is not None, "only root can install Swift"),
     }
     there, reason = checks[need]

@@ -12,6 +12,7 @@ operation was asked for that survived has survived too. Violation says so, with 
 as one sequence, for shrink.py."""
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -170,14 +171,19 @@ class Prefixes:
         return self.known.get(frozenset(tree.items())) or self.history.prefixes(tree)
 
 
+def packing(seed):
+    """Every other life puts small files together into shared objects."""
+    return ["--pack-below=64K"] if random.Random(f"{seed}/pack").random() < 0.5 else []
+
+
 class Victim:
     """A mount that is killed again and again. `rounds`, `kills`, `recovery_kills`, `missed` (the fault was not met) count."""
 
     def __init__(self, t, volume, seed, *options, threads=3, cache=None, query="", port=None):
         self.t, self.volume, self.seed = t, volume, seed
         self.workers = Workers(seed, threads)
-        self.m = Mount(t, volume, "--writeback", "--retention=1s", *options, cache=cache, start=False, query=query,
-                       port=port)
+        self.m = Mount(t, volume, "--writeback", "--retention=1s", *packing(seed), *options, cache=cache, start=False,
+                       query=query, port=port)
         self.rounds = self.kills = self.recovery_kills = self.missed = 0
         self.work = self.m.path("work")
         self.mount()
@@ -290,8 +296,15 @@ class Victim:
             for i, history in enumerate(self.workers.histories):
                 history.check_exact(tree_of(other.path("work", str(i))))
             other.umount(flush=True)
+            left = self.volume.sessions()
+            assert not left, f"sessions that nobody ends are left: {left}"
         except BROKEN as e:
             raise Violation(f"after draining: {e}", self.workers.program()) from e
+
+
+def interval(seed):
+    """Half of all runs flush so rarely that what was synced is in the sync log and nowhere else."""
+    return ("--sync-interval", "5s") if random.Random(f"interval {seed}").random() < 0.5 else ()
 
 
 class CutRun:
@@ -310,7 +323,7 @@ class CutRun:
         self.disk = t.enter(powercut.PowerCutDisk(size_mb=1024, fs=fs))
         cache = os.path.join(self.disk.dir, "cache")
         os.mkdir(cache, 0o700)
-        self.m = Mount(t, self.volume, "--writeback", cache=cache, port=self.net.port, env=env)
+        self.m = Mount(t, self.volume, "--writeback", *packing(seed), *interval(seed), cache=cache, port=self.net.port, env=env)
         self.workers = Workers(seed, threads)
         self.work_dir = self.m.path("work")
         self.workers.make_folders(self.work_dir)
@@ -337,7 +350,7 @@ class CutRun:
 
     def stop(self):
         """The instant of the cut, or the last possible one."""
-        self.m.signal(signal.SIGSTOP)
+        self.m.freeze()
         self.last = self.disk.records() - 1
         self.m.kill()
         for history in self.workers.histories:

@@ -36,6 +36,7 @@ def check(ks, bucket=None):
     check_strays(ks, report)
     check_counters(ks, report)
     check_dir_stats(ks, report, paths)
+    check_quotas(ks, report, paths)
     used = check_slices(ks, report)
     if bucket is not None:
         check_objects(ks, report, used, bucket)
@@ -162,6 +163,43 @@ def check_dir_stats(ks, report, paths):
                     report.noted.add(ino)
                 else:
                     report.add(text)
+
+
+def below(ks, top):
+    """(space, inodes) of what lies below a directory, once for each name."""
+    space = inodes = 0
+    todo = [top]
+    while todo:
+        for kind, child in ks.entries.get(todo.pop(), {}).values():
+            inodes += 1
+            space += space_of(ks.inodes[child]) if child in ks.inodes else 4096
+            if kind == DIR:
+                todo.append(child)
+    return space, inodes
+
+
+def check_quotas(ks, report, paths):
+    """Of directories: what lies below (not in the trash). Of owners, where they are counted: every inode, once."""
+    def compare(kind, who, where, wanted):
+        have = tuple(int(bytes.fromhex(ks.table(f"{kind}QuotaUsed{what}").get(str(who), b"-".hex() + "31")))
+                     for what in ("Space", "Inodes"))
+        if have != wanted:
+            report.add(f"{where}: quota's usage is {have}, counted {wanted}")
+
+    for ino in ks.table("dirQuotaUsedInodes"):
+        compare("dir", ino, paths.get(int(ino), f"inode {ino}"), below(ks, int(ino)))
+        if int(ino) not in ks.inodes:
+            report.add(f"dirQuota: inode {ino} does not exist")
+    for kind, owner in (("user", "uid"), ("group", "gid")):
+        known = ks.table(f"{kind}QuotaUsedInodes")
+        used = {int(who): [0, 0] for who in known}
+        for ino, inode in ks.inodes.items():
+            if ino not in (ROOT, TRASH):
+                mine = used.setdefault(getattr(inode, owner), [0, 0])
+                mine[0] += space_of(inode)
+                mine[1] += 1
+        for who in sorted(used) if known else ():
+            compare(kind, who, f"{kind} {who}", tuple(used[who]))
 
 
 def check_slices(ks, report):

@@ -9,14 +9,16 @@ it is, a backslash doubled, any other byte as \\xNN. A set is a sorted list, a s
 The layouts parsed here are those of the format's specification, sections 2.2 to 2.13. Checks are in keycheck.py, the
 comparison in keycompare.py.
 """
+import contextlib
 import json
 import os
 import re
 import struct
 import sys
+import time
 from collections import namedtuple
 
-from resp import Resp
+from resp import Resp, RespError
 
 FORMAT = "jfs-keyspace-1"
 ROOT = 1
@@ -73,8 +75,33 @@ READERS = {
 }
 
 
+@contextlib.contextmanager
+def writers_held(client, seconds=600):
+    """Whoever writes to this Redis, scripts included, waits until the body is done. One that runs is waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            client("CLIENT", "PAUSE", seconds * 1000, "WRITE")
+            break
+        except RespError as e:
+            if not str(e).startswith("BUSY ") or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+    end = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        client("CLIENT", "UNPAUSE")
+    assert time.monotonic() < end, f"others may have written: it took more than {seconds} s"
+
+
 def dump_db(client):
-    """Every key of the client's database. Not atomic: nobody else may write meanwhile."""
+    """Every key of the client's database as all of them are at one moment: a writer may be at work."""
+    with writers_held(client):
+        return read_db(client)
+
+
+def read_db(client):
     found, cursor = set(), None
     while cursor != b"0":
         cursor, part = client("SCAN", cursor or b"0", "COUNT", 1000)

@@ -43,7 +43,7 @@ KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 ALL_FEATURES = frozenset(("xattr", "exchange", "fallocate", "link", "symlink", "fsync", "copy", "handles"))
 WRITES = ("write", "append", "swrite", "hwrite")
 # What a mount answers once its daemon is gone: the operation is in flight, not failed.
-GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESHUTDOWN, errno.EROFS)
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.EIO, errno.ESHUTDOWN, errno.EROFS)
 SHORT = -1  # what Real.apply answers for a write that was cut by a full disk
 libc = ctypes.CDLL(None, use_errno=True)
 

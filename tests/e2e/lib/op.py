@@ -6,6 +6,7 @@ op.py text N                   N bytes of text that compress well
 op.py many DIR N SIZE          files f00000, f00001, ... of SIZE bytes each
 op.py pwrite PATH OFF SEED N   data at an offset of a file that is made if need be, never truncated
 op.py setxattr PATH NAME VALUE | rmxattr PATH NAME
+op.py acl PATH access|default RULE   sets a POSIX ACL: u::rwx,u:1000:r--,g::r-x,m::r-x,o::---; an empty one removes it
 op.py rename2 A B FLAGS        renameat2(2): 1 is NOREPLACE, 2 EXCHANGE
 op.py fallocate PATH MODE OFF LEN   fallocate(2): 1 KEEP_SIZE, 3 PUNCH_HOLE, 16 ZERO_RANGE, 17 both
 op.py cfr SRC OFF DST OFF LEN  copy_file_range(2) until all is copied or the source ends
@@ -19,6 +20,7 @@ import hashlib
 import os
 import signal
 import socket
+import struct
 import sys
 
 AT_FDCWD = -100
@@ -95,7 +97,30 @@ def hold(path, ready, locks):
     signal.pause()
 
 
+ACL_TAGS = {("u", False): 1, ("u", True): 2, ("g", False): 4, ("g", True): 8, ("m", False): 16, ("o", False): 32}
+
+
+def acl_bytes(rule):
+    """The xattr's value: version 2, then tag, permissions and id of each entry."""
+    out = struct.pack("<I", 2)
+    for entry in filter(None, rule.split(",")):
+        who, number, perm = entry.split(":")
+        bits = sum(bit for bit, letter in ((4, "r"), (2, "w"), (1, "x")) if letter in perm)
+        out += struct.pack("<HHI", ACL_TAGS[who, number != ""], bits, int(number) if number else 0xFFFFFFFF)
+    return out
+
+
+def acl_text(value):
+    """The other way round."""
+    names = {tag: name for (name, _), tag in ACL_TAGS.items()}
+    entries = [struct.unpack_from("<HHI", value, at) for at in range(4, len(value), 8)]
+    return ",".join(f"{names[tag]}:{number if tag in (2, 8) else ''}:" +
+                    "".join(letter if perm & bit else "-" for bit, letter in ((4, "r"), (2, "w"), (1, "x")))
+                    for tag, perm, number in entries)
+
+
 VERBS = {
+    "acl": lambda path, kind, rule: os.setxattr(path, "system.posix_acl_" + kind, acl_bytes(rule)),
     "data": lambda seed, n: sys.stdout.buffer.write(random_bytes(seed, int(n))),
     "text": lambda n: sys.stdout.buffer.write(text_bytes(int(n))),
     "many": make_many,

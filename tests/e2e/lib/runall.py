@@ -5,6 +5,7 @@ The last line is "N passed, N failed, N skipped" over everything; the exit statu
 skipped unexpectedly, and everything built. Every random test's seed comes from --seed, shown in the first line.
 """
 import argparse
+import contextlib
 import fnmatch
 import os
 import re
@@ -12,22 +13,39 @@ import subprocess
 import sys
 import time
 
+import ring
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-BUILDS = {"plain": ("build", ""), "asan": ("build/asan", "address,undefined"), "tsan": ("build/tsan", "thread")}
-SLOWER = {"plain": "1", "asan": "3", "tsan": "6"}
+BUILDS = {"plain": ("build", ""), "asan": ("build/asan", "address,undefined"), "tsan": ("build/tsan", "thread"),
+          # The plain build, its mounts with --transport=io_uring, or with --pack-below.
+          "ring": ("build", ""), "pack": ("build", "")}
+SLOWER = {"plain": "1", "asan": "3", "tsan": "6", "ring": "1", "pack": "1"}
+MOUNTS = {"ring": {"JFS_TEST_TRANSPORT": "io_uring"}, "pack": {"JFS_TEST_PACK": "256K"}}
+UNIT_KINDS = ("plain", "asan", "tsan")
+TOLD = 60  # lines before a failure that are shown again
 SUMMARY = re.compile(r"(?:unit [^:]+: )?(\d+) passed, (\d+) failed, (\d+) skipped")
 
 
 class Totals:
+    """Counts, and what was printed about each failure: repeated at the end, where a reader of a long log looks first."""
+
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
+        self.failures = []
 
     def add(self, passed, failed, skipped):
         self.passed, self.failed, self.skipped = self.passed + passed, self.failed + failed, self.skipped + skipped
 
-    def fail(self, text):
+    def fail(self, text, told=()):
         print(f"FAIL {text}", flush=True)
+        self.failures.append("\n".join([*told[-TOLD:], f"FAIL {text}"]))
         self.failed += 1
+
+    def report(self):
+        if self.failures:
+            print("== what failed, once more")
+            print("\n".join(self.failures))
+        print(f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped")
 
 
 def make(kind, *targets):
@@ -45,8 +63,9 @@ def programs():
 def environment(kind, seed):
     build = os.path.join(ROOT, BUILDS[kind][0])
     slow = float(os.environ.get("JFS_TEST_SLOW", "1")) * float(SLOWER[kind])
-    return dict(os.environ, BUILD=build, JFS_BUILD=build, JFS_SEED=str(seed),
-                JFS_TEST_SLOW=str(slow), PYTHONDONTWRITEBYTECODE="1")
+    env = dict(os.environ, BUILD=build, JFS_BUILD=build, JFS_SEED=str(seed),
+               JFS_TEST_SLOW=str(slow), PYTHONDONTWRITEBYTECODE="1")
+    return dict(env, **MOUNTS.get(kind, {}))
 
 
 def fixed_addresses():
@@ -58,12 +77,17 @@ def fixed_addresses():
 
 def run_counted(totals, name, command, env, timeout, allowed=lambda test: False):
     """Runs a test program, passes its output on, and adds its last summary line up."""
-    summary, skips = None, []
+    summary, skips, told = None, [], []
     with subprocess.Popen(["timeout", "-k", "20", str(timeout), *command], cwd=ROOT, env=env, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           errors="backslashreplace") as process:
         for line in process.stdout:
             print(line, end="", flush=True)
+            told.append(line.rstrip())
+            if line.startswith("FAIL "):
+                totals.failures.append("\n".join([f"-- {name}", *told[-TOLD:]]))
+            if re.match(r"(ok|FAIL|SKIP) ", line):
+                told = []
             m = SUMMARY.fullmatch(line.strip())
             summary = tuple(map(int, m.groups())) if m else summary
             if line.startswith("SKIP "):
@@ -71,9 +95,9 @@ def run_counted(totals, name, command, env, timeout, allowed=lambda test: False)
     if summary:
         totals.add(*summary)
     if not summary:
-        totals.fail(f"{name}: ended with {process.returncode} and without a summary")
+        totals.fail(f"{name}: ended with {process.returncode} and without a summary", told)
     elif process.returncode and not summary[1]:
-        totals.fail(f"{name}: exit status {process.returncode}")
+        totals.fail(f"{name}: exit status {process.returncode}", told)
     for test in skips:
         if not allowed(test):
             totals.fail(f"{name}: unexpected skip of {test}")
@@ -128,9 +152,14 @@ def run_suites(totals, kinds, env_of, only):
             if not built[kind]:
                 totals.fail(f"build for {name}, {kind}")
                 continue
+            if kind == "ring" and ring.missing():
+                print(f"SKIP {name} on rings: {ring.missing()}", flush=True)
+                totals.skipped += 1
+                continue
             command = ["sh" if name.endswith(".sh") else sys.executable, os.path.join(ROOT, "tests/e2e", name)]
-            run_counted(totals, f"{name} ({kind})", command, env_of(kind), 1500,
-                        lambda test, rules=skips: skip_allowed(test, rules))
+            with ring.turned_on() if kind == "ring" else contextlib.nullcontext():
+                run_counted(totals, f"{name} ({kind})", command, env_of(kind), 1500,
+                            lambda test, rules=skips: skip_allowed(test, rules))
 
 
 def main():
@@ -140,7 +169,7 @@ def main():
     parser.add_argument("--unit", action="store_true", help="the unit tests only")
     parser.add_argument("--suite", action="append", metavar="PATTERN", help="these suites only (repeatable)")
     args = parser.parse_args()
-    kinds = ["plain"] if args.plain else list(BUILDS)
+    kinds = ["plain", *MOUNTS] if args.plain else list(BUILDS)
     totals, start = Totals(), time.monotonic()
     print(f"seed {args.seed}", flush=True)
 
@@ -148,11 +177,11 @@ def main():
         return environment(kind, args.seed)
 
     if not args.suite:
-        run_units(totals, kinds, env_of)
+        run_units(totals, [k for k in kinds if k in UNIT_KINDS], env_of)
     if not args.unit:
         run_suites(totals, kinds, env_of, args.suite)
     print(f"== all in {time.monotonic() - start:.0f} s")
-    print(f"{totals.passed} passed, {totals.failed} failed, {totals.skipped} skipped")
+    totals.report()
     return totals.failed > 0
 
 

@@ -1,4 +1,4 @@
-#include "recovery/windows.h"
+#include "redis/windows.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,6 +15,7 @@ struct gather {
 	uint32_t key;	      /* part of the key that comes next */
 	uint16_t next, parts; /* parts 0: none is open */
 	bool bad;
+	bool ended_here; /* a composition that came by ended at pos */
 };
 
 static void compare(struct gather *g, uint64_t seq, const char *chain)
@@ -23,6 +24,15 @@ static void compare(struct gather *g, uint64_t seq, const char *chain)
 		return;
 	g->out->known = true;
 	g->out->same |= strcmp(g->pos->chain, chain) == 0;
+}
+
+/* Compositions of one end come in the order in which they were made. */
+static void compare_end(struct gather *g, const struct window *w)
+{
+	if (!g->pos || g->pos->seq != w->end)
+		return;
+	g->ended_here |= strcmp(g->pos->chain, w->chain) == 0;
+	g->out->replaced = g->ended_here && strcmp(g->pos->chain, w->chain) != 0;
 }
 
 static int finish(struct gather *g)
@@ -49,6 +59,7 @@ static int finish(struct gather *g)
 		g->out->damaged++;
 	if (!rc) {
 		compare(g, w.end, w.chain);
+		compare_end(g, &w);
 		compare(g, w.from, w.before);
 		window_fini(&w);
 	}
@@ -120,5 +131,44 @@ int windows_look(struct journal *j, const struct rds_position *pos, struct windo
 	if (!rc)
 		rc = finish(&g);
 	buf_fini(&g.bytes);
+	return rc;
+}
+
+int windows_left(struct journal *j, struct rds_position *out)
+{
+	const void *val;
+	struct jkey k;
+	size_t n;
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	key_meta(&k, "applied");
+	journal_lock(j);
+	rc = view_get(j, &k, &val, &n);
+	if (!rc && n < 16 + RDS_CHAIN_LEN)
+		rc = -EUCLEAN;
+	if (!rc) {
+		out->epoch = get_be64(val);
+		out->seq = get_be64((const uint8_t *)val + 8);
+		memcpy(out->chain, (const uint8_t *)val + 16, RDS_CHAIN_LEN);
+	}
+	journal_unlock(j);
+	return rc;
+}
+
+int windows_place(struct journal *j, const struct rds_position *have, const struct rds_position *left, uint64_t trim,
+	enum windows_place *out)
+{
+	struct windows_found w = {0};
+	int rc = 0;
+
+	if (have->seq > journal_mark(j, WM_COMMITTED))
+		*out = PLACE_AHEAD;
+	else if (have->seq == left->seq)
+		*out = strcmp(have->chain, left->chain) == 0 ? PLACE_SAME : PLACE_UNKNOWN;
+	else if (have->seq < trim && have->seq < left->seq)
+		*out = PLACE_TRIMMED;
+	else if ((rc = windows_look(j, have, &w)) == 0)
+		*out = !w.same ? PLACE_UNKNOWN : have->seq > left->seq ? PLACE_LATER : w.replaced ? PLACE_UNKNOWN : PLACE_EARLIER;
 	return rc;
 }
