@@ -238,43 +238,53 @@ static int ask(struct obj_store *st, const struct block_format *f, const struct 
 	return rc;
 }
 
-/* A file that uses the slice, escaped; NULL: none is known. */
-static char *user_of(const struct scan *s, const struct staged_slice *m)
+/* The first of those that use the slice. */
+static size_t users_of(const struct scan *s, uint64_t slice)
 {
 	size_t lo = 0, hi = s->uses.n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 
-		if (s->uses.v[mid].slice < m->slice_id)
+		if (s->uses.v[mid].slice < slice)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return lo < s->uses.n && s->uses.v[lo].slice == m->slice_id ? scan_path(s, s->uses.v[lo].ino) : NULL;
+	return lo;
 }
 
-/* A slice that nothing local names any more may be deleted already: only what a file uses is missed. */
-static int judge(const struct scan *s, const struct staged_slice *m, const struct block_ask *b, bool plain, struct report *r)
+static int tell_block(const struct scan *s, uint64_t ino, const struct block_ask *b, struct report *r)
 {
-	bool missing = b->err == -ENOENT, wrong = !missing && (b->got == 0 || (plain && b->got != b->len));
-	char *path;
+	char *path = scan_path(s, ino);
 	int rc;
 
-	r->objects++;
-	if (!missing && !wrong)
-		return 0;
-	path = user_of(s, m);
 	if (!path)
-		return 0;
-	r->objects_missing += missing;
-	r->objects_short += wrong;
-	if (missing)
+		return -ENOMEM;
+	if (b->err == -ENOENT)
 		rc = report_broken(r, path, "block %u of slice %" PRIu64 " is missing in the object store", b->index, b->slice);
 	else
 		rc = report_broken(r, path, "block %u of slice %" PRIu64 " has %" PRIu64 " bytes instead of %u", b->index, b->slice, b->got,
 			b->len);
 	free(path);
+	return rc;
+}
+
+/* Every file that uses the slice is named. One that nothing local names any more may be deleted already: it is not missed. */
+static int judge(const struct scan *s, const struct block_ask *b, bool plain, struct report *r)
+{
+	bool missing = b->err == -ENOENT, wrong = !missing && (b->got == 0 || (plain && b->got != b->len));
+	size_t first = users_of(s, b->slice);
+	int rc = 0;
+
+	r->objects++;
+	if ((!missing && !wrong) || first == s->uses.n || s->uses.v[first].slice != b->slice)
+		return 0;
+	r->objects_missing += missing;
+	r->objects_short += wrong;
+	for (size_t i = first; i < s->uses.n && s->uses.v[i].slice == b->slice && !rc; i++)
+		if (i == first || s->uses.v[i].ino != s->uses.v[i - 1].ino)
+			rc = tell_block(s, s->uses.v[i].ino, b, r);
 	return rc;
 }
 
@@ -387,7 +397,7 @@ int remote_objects(struct remote *rm, const struct scan *s, uint64_t applied, st
 	r->objects_asked = !rc;
 	for (size_t i = 0; i < n && !rc; i++)
 		for (uint32_t k = 0; k < block_count(&f, v[i].slice_size) && !rc; k++)
-			rc = judge(s, &v[i], &b[at++], f.compression == COMPRESS_NONE, r);
+			rc = judge(s, &b[at++], f.compression == COMPRESS_NONE, r);
 	free(b);
 	free(v);
 	obj_store_close(st);

@@ -334,7 +334,9 @@ static int cmp_use(const void *a, const void *b)
 {
 	const struct slice_use *x = a, *y = b;
 
-	return (x->slice > y->slice) - (x->slice < y->slice);
+	if (x->slice != y->slice)
+		return x->slice < y->slice ? -1 : 1;
+	return (x->ino > y->ino) - (x->ino < y->ino);
 }
 
 int scan_walk(struct scan *s, uint64_t applied, struct report *r, struct errmsg *e)

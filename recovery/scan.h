@@ -24,7 +24,7 @@ struct scan {
 	struct backlog backlog;
 	struct paths *paths;
 	struct aside aside; /* to be loaded before the walk */
-	/* slice -> a file that uses it, for the names of missing objects; sorted by slice */
+	/* slice -> the files that use it, one for each extent, for the names of missing objects; sorted by slice, then inode */
 	VEC(struct slice_use) uses;
 	/* while walking */
 	uint64_t cur_ino;

@@ -16,8 +16,8 @@ struct driver {
 	struct model *m;
 	struct store *st;
 	struct rds_position pos;
-	bool pipeline;
-	uint32_t pack_size; /* 0: no packing */ /* unsafe_batch: without the script */
+	bool pipeline;	    /* unsafe_batch: without the script */
+	uint32_t pack_size; /* 0: no packing */
 	uint64_t next_slice;
 	struct {
 		uint64_t ino;

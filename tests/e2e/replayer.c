@@ -130,6 +130,7 @@ struct world {
 	uint64_t next_slice, delay_ms, retention_ms, republish_ms, upload_takes_ms;
 	uint64_t ahead_ns; /* the clock was so far ahead when records were made */
 	bool eager;
+	uint32_t pack_size; /* small slices share others of up to so many bytes; 0: none do */
 	pthread_mutex_t lock, r_lock; /* r_lock: r, for the journal's notification */
 	atomic_int deleted, hold_uploads;
 	atomic_bool gate, at_gate; /* an upload waits at a closed gate: in the replayer's thread, or in one of its own */
@@ -333,7 +334,8 @@ static void journal_up(struct world *w, bool fresh)
 static void replayer_up(struct world *w)
 {
 	struct replayer_config cfg = { .journal = w->j, .url = &w->url, .epoch = 3, .sid = 7, .upload_delay_ms = w->delay_ms,
-		.retention_ms = w->retention_ms, .republish_ms = w->republish_ms, .eager = w->eager,
+		.retention_ms = w->retention_ms, .republish_ms = w->republish_ms, .eager = w->eager, .pack_below = w->pack_size / 2,
+		.pack_size = w->pack_size,
 		.ops = { .upload = up_upload, .delete_slice = up_delete, .next_slice = up_slice }, .ctx = w };
 	struct errmsg e = { "" };
 	struct replayer *r;
@@ -370,6 +372,8 @@ static void redis_fresh(struct world *w)
 	rds_reply_free(CK(w->conn, "HSET zjfs epoch 3 seq 0 chain start"));
 }
 
+static uint32_t packing; /* the pack_size of worlds to come */
+
 static struct world *world_new(bool trash, uint64_t seed)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -378,6 +382,7 @@ static struct world *world_new(bool trash, uint64_t seed)
 
 	REQUIRE(w && (w->m = malloc(sizeof(*w->m))) && (w->st = calloc(1, sizeof(*w->st))) && (w->js = calloc(M_HIST, 8)));
 	m_init(w->m, trash, seed);
+	w->pack_size = packing;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_mutex_init(&w->r_lock, NULL);
 	strcpy(w->dir, "/tmp/jfs-replayer-XXXXXX");
@@ -749,24 +754,41 @@ static size_t stored_up_to(struct world *w, uint64_t id)
 	return n;
 }
 
-/* Objects were uploaded, and Redis was away for long: what is published then are new objects, the old ones are deleted. */
-static void too_old(bool crash)
+/* What a stock gc takes away: objects that no list names. */
+static void collect_up_to(struct world *w, uint64_t id)
+{
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < w->st->n; i++) {
+		if (w->st->s[i].id > id)
+			continue;
+		free(w->st->s[i].bytes);
+		w->st->s[i--] = w->st->s[--w->st->n];
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* Objects were uploaded, and Redis was away for long: what is published then are new objects, the old ones are deleted, if no
+ * gc has done that. */
+static void too_old(bool crash, bool gc)
 {
 	struct world *w = world_new(false, unit_seed());
 	uint64_t last, since;
 
 	w->republish_ms = 200;
+	w->delay_ms = 3600000; /* what is waited for makes one window */
 	atomic_store(&w->relay.refuse, true);
 	again(w, false);
 	new_files(w);
 	REQUIRE(journal_wait(w->j, WM_UPLOADED, w->js[w->m->seq]) == 0);
 	last = w->next_slice;
 	since = clock_boot_ms();
-	CHECK(w->st->n > 0);
+	CHECK(packing ? w->st->n == 1 : w->st->n == M_NAMES);
 	while (clock_boot_ms() - since <= w->republish_ms)
 		usleep(5000);
 	if (crash)
 		again(w, true);
+	if (gc)
+		collect_up_to(w, last);
 	atomic_store(&w->relay.refuse, false);
 	work(w, 20);
 	drain_or_say(w);
@@ -780,12 +802,14 @@ static void too_old(bool crash)
 
 static void history_43_too_old_to_publish(void)
 {
-	too_old(false);
+	too_old(false, false);
+	too_old(false, true);
 }
 
 static void history_43_too_old_after_a_crash(void)
 {
-	too_old(true);
+	too_old(true, false);
+	too_old(true, true);
 }
 
 /* And if it was not for long, a restart uploads nothing under another name. */
@@ -811,10 +835,11 @@ static void young_slices_stay(void)
 static void history_45_slow_upload(void)
 {
 	struct world *w = world_new(false, unit_seed());
-	uint64_t first = w->next_slice + M_NAMES;
+	uint64_t first = w->next_slice + (packing ? 1 : M_NAMES);
 
 	w->republish_ms = 300;
 	w->upload_takes_ms = 350;
+	w->delay_ms = 3600000;
 	again(w, false);
 	new_files(w);
 	drain_or_say(w);
@@ -972,6 +997,26 @@ static void eager_copies_find_what_lags(void)
 	world_free(w);
 }
 
+/* The same with slices that share others. */
+#define PACKED(test)                                           \
+	static void test##_packed(void)                        \
+	{                                                      \
+		packing = 4096u << unit_seed() % 4;            \
+		test();                                        \
+		packing = 0;                                   \
+	}
+PACKED(history_33_34_cut_connections)
+PACKED(history_55_answer_lost_then_crash)
+PACKED(history_35_slice_ids)
+PACKED(history_30_redis_falls_back)
+PACKED(history_43_too_old_to_publish)
+PACKED(history_43_too_old_after_a_crash)
+PACKED(young_slices_stay)
+PACKED(history_45_slow_upload)
+PACKED(history_33_late_script_of_an_earlier_composition)
+PACKED(eager_publishes_first)
+PACKED(eager_copies_find_what_lags)
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
@@ -994,6 +1039,17 @@ int main(int argc, char **argv)
 		{ "dead_objects_are_deleted", dead_objects_are_deleted },
 		{ "eager_publishes_first", eager_publishes_first },
 		{ "eager_copies_find_what_lags", eager_copies_find_what_lags },
+		{ "history_33_34_cut_connections_packed", history_33_34_cut_connections_packed },
+		{ "history_55_answer_lost_then_crash_packed", history_55_answer_lost_then_crash_packed },
+		{ "history_35_slice_ids_packed", history_35_slice_ids_packed },
+		{ "history_30_redis_falls_back_packed", history_30_redis_falls_back_packed },
+		{ "history_43_too_old_to_publish_packed", history_43_too_old_to_publish_packed },
+		{ "history_43_too_old_after_a_crash_packed", history_43_too_old_after_a_crash_packed },
+		{ "young_slices_stay_packed", young_slices_stay_packed },
+		{ "history_45_slow_upload_packed", history_45_slow_upload_packed },
+		{ "history_33_late_script_of_an_earlier_composition_packed", history_33_late_script_of_an_earlier_composition_packed },
+		{ "eager_publishes_first_packed", eager_publishes_first_packed },
+		{ "eager_copies_find_what_lags_packed", eager_copies_find_what_lags_packed },
 		{ NULL, NULL },
 	};
 

@@ -443,7 +443,7 @@ def every_test_that_a_table_names_exists(t):
                 known[path] = set(t.run(sys.executable, full, "--list").split())
             else:
                 with open(full, encoding="utf-8") as f:
-                    known[path] = set(re.findall(r"^static (?:void|int) (\w+)\(|\{\"(\w+)\", \w+\}", f.read(), re.M))
+                    known[path] = set(re.findall(r"^static (?:void|int) (\w+)\(|\{ ?\"(\w+)\", \w+ ?\}", f.read(), re.M))
                     known[path] = {n for pair in known[path] for n in pair if n}
         return known[path]
     for table in TABLES:

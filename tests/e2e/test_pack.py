@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Packing (--pack-below): many small files share an object. What Redis and the object store then hold is what stock makes by
 copying ranges, so all of stock's tools go on as ever; each count of references is exact at every moment."""
+import errno
+import functools
+import json
 import os
 import random
 import sys
@@ -38,6 +41,13 @@ def small_files(m, folders, each):
     for path, data in want.items():
         write(m.path(path), data)
     return want
+
+
+def inode_of(ks, path):
+    ino = 1
+    for name in path.split("/"):
+        ino = ks.entries[ino][name.encode()][1]
+    return ino
 
 
 def slices_of(volume):
@@ -307,6 +317,44 @@ def an_object_that_is_lost_stops_nothing(t):
     fresh.umount()
 
 
+@test(timeout=120, needs=NEEDS)
+def history_44_a_short_or_changed_pack(t):
+    """What lies in an object that was cut is EIO, never other bytes; where blocks are compressed, so is what was changed. All other
+    files are read as ever, and jfs-recover names each of those that are lost."""
+    redis = RedisServer(t)
+    for db, (compression, changed) in enumerate((("none", False), ("lz4", False), ("zstd", True))):
+        volume = Volume(t, redis, name=compression, db=db).format("--trash-days", "0", "--block-size", "64", "--compress", compression)
+        m = Mount(t, volume, *PACK, name=compression)
+        want = small_files(m, 4, 100)
+        m.umount(flush=True)
+        ks = volume.keyspace()
+        number = t.rng.choice(sorted(n for (n, _), files in slices_of(volume).items() if files > 10))
+        path, = (path for path in objects_of(volume) if os.path.basename(path).startswith(f"{number}_"))
+        lost = {p for p in want for r in ks.chunks[inode_of(ks, p), 0] if r.id == number}
+        assert len(lost) > 10
+        if changed:
+            data = bytearray(read(path))
+            data[len(data) // 2:len(data) // 2 + 64] = bytes(64)
+            write(path, data)
+        else:
+            os.truncate(path, os.path.getsize(path) // 2)
+        if compression == "none":  # the size of a compressed block stands nowhere
+            report = json.loads(t.run(JFS_RECOVER, "check", "--json", "--cache-dir", m.cache, volume.url(), status=4))
+            assert report["objects"]["wrong_size"] == 1, report["objects"]
+            assert {b["path"] for b in report["broken"]} == {"/" + p for p in lost}, report["broken"]
+        fresh = Mount(t, volume, name=compression + "-fresh")
+        wrong = set()
+        for p, data in want.items():
+            try:
+                assert read(fresh.path(p)) == data, p
+            except OSError as e:
+                assert e.errno == errno.EIO, e
+                wrong.add(p)
+        assert wrong <= lost and (compression == "none" or wrong == lost), (len(wrong), len(lost))
+        assert wrong
+        fresh.umount()
+
+
 @test(timeout=240, needs=STOCK)
 def packs_are_emptied_while_stock_reads_them(t):
     volume, cache, want = sparse_volume(t)
@@ -319,6 +367,169 @@ def packs_are_emptied_while_stock_reads_them(t):
     stock.umount()
     m.umount(flush=True)
     Stock(t, volume.url()).find_nothing(JFS_GC_SKIPPEDTIME="0")
+
+
+@test(timeout=120, needs=NEEDS)
+def packs_are_emptied_that_the_trash_still_names(t):
+    """Most files of a pack are deleted, and most of those removed from the trash: what is left of both moves, and can be had back."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "1", "--block-size", "64")
+    m = Mount(t, volume, *PACK, "--retention", "1ms")
+    want = small_files(m, 4, 100)
+    m.flush()
+    before = objects_of(volume)
+    assert len(before) > 2
+    deleted = {p: want.pop(p) for n, p in enumerate(sorted(want)) if n % 5}
+    for path in deleted:
+        os.unlink(m.path(path))
+    m.flush()
+    volume.check()
+    assert before == objects_of(volume), "what lies in the trash is kept"
+
+    def trash():
+        return {name.partition("-")[2].partition("-")[0]: m.path(".trash", hour, name) for hour in os.listdir(m.path(".trash"))
+                for name in os.listdir(m.path(".trash", hour))}
+    paths = trash()
+    assert len(paths) == len(deleted)
+    inodes = {os.stat(path).st_ino: path for path in paths.values()}
+    contents = {ino: read(path) for ino, path in inodes.items()}
+    assert sorted(contents.values()) == sorted(deleted.values())
+    for n, ino in enumerate(sorted(inodes)):
+        if n % 5:
+            os.unlink(inodes[ino])
+            del contents[ino]
+    emptied(volume, m, before)
+    all_the_same(m, want)
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    all_the_same(fresh, want)
+    kept = {os.stat(path).st_ino: path for hour in os.listdir(fresh.path(".trash"))
+            for path in [fresh.path(".trash", hour, name) for name in os.listdir(fresh.path(".trash", hour))]}
+    assert {ino: read(path) for ino, path in kept.items()} == contents
+    for ino, path in kept.items():
+        t.run("mv", path, fresh.path(f"back-{ino}"))
+        want[f"back-{ino}"] = contents[ino]
+    fresh.umount(flush=True)
+    volume.check()
+    again = Mount(t, volume, name="again")
+    all_the_same(again, want)
+    again.umount()
+
+
+@test(timeout=120, needs=STOCK)
+def packs_are_emptied_while_stock_changes_their_files(t):
+    """It is decided what is to be emptied; then, and before that is carried out, stock removes, copies, overwrites and compacts."""
+    volume, cache, want = sparse_volume(t)
+    before = objects_of(volume)
+    m = Mount(t, volume, *PACK, "--retention", "1ms", cache=cache)
+    told(volume)
+    last = max(volume.keyspace().inodes)
+    stock = StockMount(t, volume.url(), read_only=False)
+    left = sorted(want)
+    t.rng.shuffle(left)
+    removed, written, cloned = left[:10], left[10:20], left[20:30]
+    for path in removed:
+        os.unlink(stock.path(path))
+        del want[path]
+    for path in cloned:
+        t.run(os.environ["JUICEFS"], "clone", stock.path(path), stock.path(path + "-copy"))
+        want[path + "-copy"] = want[path]
+    for path in written:
+        for i in range(6):  # enough records for stock to compact the list
+            with open(stock.path(path), "r+b") as f:
+                f.seek(i)
+                f.write(b"S")
+        want[path] = b"S" * 6 + want[path][6:]
+    for path in want:
+        read(stock.path(path))
+    stock.umount()
+    t.run(os.environ["JUICEFS"], "gc", "--compact", volume.url())
+    m.flush()
+    volume.check()
+    cloned = {record.id for (ino, _), records in volume.keyspace().chunks.items() if ino > last for record in records}
+    named = {f"/{record.id}_" for records in volume.keyspace().chunks.values() for record in records if record.id not in cloned}
+    assert not [path for path in before if any(n in path for n in named)], "only copies that nobody knew of keep a pack"
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    all_the_same(fresh, want)
+    fresh.umount()
+    Stock(t, volume.url()).find_nothing(JFS_GC_SKIPPEDTIME="0")
+
+
+BLOCKS_KIB = (64, 1024, 4096, 16384)
+COMPRESSIONS = ("none", "lz4", "zstd")
+
+
+def files_of_all_sizes(t, m, block):
+    """{path: bytes} and how many bytes of small files were written. They are empty, of a byte, of about a block and of about what is
+    packed at most, and many of chance; half of these are written anew or removed when they have been stored."""
+    most = 128 << 10
+    sizes = [0, 1, block - 1, block, block + 1, most - 1, most, most + 1] + [t.rng.randint(0, 20000) for _ in range(150)]
+    want = {f"f{i}": t.rng.randbytes(n // 2) + b"z" * (n - n // 2) for i, n in enumerate(sizes)}
+    for path, data in want.items():
+        write(m.path(path), data)
+    m.flush()
+    small = sorted(want, key=lambda name: int(name[1:]))[8:]
+    written = sum(sizes[8:])
+    for path in t.rng.sample(small, len(small) // 2):
+        if t.rng.random() < 0.5:
+            os.unlink(m.path(path))
+            del want[path]
+        else:
+            want[path] = t.rng.randbytes(t.rng.randint(0, 3000))
+            written += len(want[path])
+            write(m.path(path), want[path])
+    return want, written
+
+
+def stored(t, redis, block_kib, n):
+    """A drained volume of packs in such blocks, with the n-th compression, and what is in it."""
+    volume = Volume(t, redis, name=COMPRESSIONS[n], db=n)
+    volume.format("--trash-days", "0", "--block-size", str(block_kib), "--compress", COMPRESSIONS[n])
+    m = Mount(t, volume, *PACK, name=f"{COMPRESSIONS[n]}")
+    want, written = files_of_all_sizes(t, m, block_kib << 10)
+    m.umount(flush=True)
+    volume.check()
+    alone = sum(min(128, block_kib) << 10 <= len(data) for data in want.values())
+    packs = written // ((block_kib << 10) - 20000) + 4  # none has room left for a file of chance, but the last of a window
+    assert len(slices_of(volume)) <= alone + packs, (len(slices_of(volume)), alone, packs)
+    return volume, want
+
+
+def packs_in_blocks(t, block_kib):
+    redis = RedisServer(t)
+    for n, compression in enumerate(COMPRESSIONS):
+        volume, want = stored(t, redis, block_kib, n)
+        fresh = Mount(t, volume, name=compression + "-fresh")
+        paths = sorted(want)
+        t.rng.shuffle(paths)
+        wrong = [p for p in paths if read(fresh.path(p)) != want[p]]
+        assert not wrong, (compression, wrong)
+        fresh.umount()
+
+
+def stock_reads_packs_in_blocks(t, block_kib):
+    redis = RedisServer(t)
+    for n, compression in enumerate(COMPRESSIONS):
+        volume, want = stored(t, redis, block_kib, n)
+        stock = Stock(t, volume.url())
+        stock.run("gc", "--delete", env={"JFS_GC_SKIPPEDTIME": "0"})  # what the retention would have kept
+        stock.find_nothing(JFS_GC_SKIPPEDTIME="0")
+        seen = StockMount(t, volume.url(), name=compression + "-stock")
+        wrong = [p for p in want if read(seen.path(p)) != want[p]]
+        assert not wrong, (compression, wrong)
+        seen.umount()
+        fresh = Mount(t, volume, name=compression + "-fresh")
+        all_the_same(fresh, want)
+        fresh.umount()
+        volume.check()
+
+
+for _kib in BLOCKS_KIB:
+    add(f"packs_in_blocks_of_{_kib}k", functools.partial(packs_in_blocks, block_kib=_kib), timeout=120, needs=NEEDS)
+    add(f"stock_reads_packs_in_blocks_of_{_kib}k", functools.partial(stock_reads_packs_in_blocks, block_kib=_kib), timeout=120,
+        needs=STOCK)
 
 
 @test(timeout=240, needs=STOCK)

@@ -234,6 +234,27 @@ static void history_37_shared_slice(void)
 	driver_free(d);
 }
 
+/* The same with two files whose bytes were put into one slice from the start, in both orders. */
+static void history_37_packed_slice(void)
+{
+	for (int first = 0; first < 2; first++) {
+		struct driver *d = driver_new(false, 37);
+
+		d->pack_size = 4096;
+		for (int name = 0; name < 2; name++)
+			m_write(d->m, m_make(d->m, top(d), name, JFS_FILE), 0, 0, 100);
+		window(d, d->m->seq);
+		CHECK_EQ(d->st->n, 1);
+		m_unlink(d->m, top(d), first);
+		window(d, d->m->seq);
+		CHECK_EQ(dead_count(), 0);
+		m_unlink(d->m, top(d), !first);
+		window(d, d->m->seq);
+		CHECK_EQ(dead_count(), 1);
+		driver_free(d);
+	}
+}
+
 /* ln a b; rm a with the trash on: the trash has a name of it, and when that expires b keeps its data. */
 static void history_38_trash_of_a_linked_file(void)
 {
@@ -313,22 +334,31 @@ static void history_57_foreign_entry_is_named(void)
 	driver_free(d);
 }
 
-/* Old ctimes are sent as younger than what gc deletes. */
+/* Old ctimes are sent as younger than what gc deletes; also of a file that shares a slice, and of one that changes the next window. */
 static void history_42_old_ctimes(void)
 {
-	struct driver *d = driver_new(false, 42);
-	struct m_inode *f = m_make(d->m, top(d), 0, JFS_FILE);
-	struct window_plan *p = make_plan(d, 0, d->m->seq, NULL);
-	struct jfs_attr a;
-	redisReply *r;
+	for (uint32_t pack_size = 0; pack_size <= 4096; pack_size += 4096) {
+		struct driver *d = driver_new(false, 42);
+		struct m_inode *f = m_make(d->m, top(d), 0, JFS_FILE);
 
-	CHECK_EQ(send(d, p, 1700007200).status, SCRIPT_OK);
-	r = CK(conn, "GET i%llu", (unsigned long long)f->ino);
-	REQUIRE(jfs_attr_decode(r->str, r->len, &a) == 0);
-	CHECK_EQ(a.ctime, 1700007200);
-	rds_reply_free(r);
-	plan_free(p);
-	driver_free(d);
+		d->pack_size = pack_size;
+		m_write(d->m, f, 0, 0, 100);
+		for (int64_t now = 1700007200; now <= 1700007300; now += 100) {
+			struct window_plan *p = make_plan(d, d->pos.seq, d->m->seq, NULL);
+			struct jfs_attr a;
+			redisReply *r;
+
+			CHECK_EQ(send(d, p, now).status, SCRIPT_OK);
+			adopt(d, p);
+			r = CK(conn, "GET i%llu", (unsigned long long)f->ino);
+			REQUIRE(jfs_attr_decode(r->str, r->len, &a) == 0);
+			CHECK_EQ(a.ctime, now);
+			rds_reply_free(r);
+			plan_free(p);
+			m_write(d->m, f, 0, 50, 100);
+		}
+		driver_free(d);
+	}
 }
 
 static double redis_cpu(void)
@@ -433,6 +463,7 @@ static void what_is_there_is_not_written_over(void)
 		{ "history_34_list_changed_behind_us", history_34_list_changed_behind_us },                           \
 		{ "history_36_copies_in_all_orders", history_36_copies_in_all_orders },                               \
 		{ "history_37_shared_slice", history_37_shared_slice },                                               \
+		{ "history_37_packed_slice", history_37_packed_slice },                                               \
 		{ "history_38_trash_of_a_linked_file", history_38_trash_of_a_linked_file },                           \
 		{ "history_42_old_ctimes", history_42_old_ctimes },                                                   \
 		{ "history_57_foreign_entry_is_named", history_57_foreign_entry_is_named },                           \
