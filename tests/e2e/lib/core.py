@@ -33,6 +33,7 @@ import ring
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILD = os.path.abspath(os.environ.get("JFS_BUILD") or os.path.join(ROOT, "build"))
 SLOW = float(os.environ.get("JFS_TEST_SLOW", "1"))
+LONGEST = 600  # seconds to which a slow build stretches a test's time at most: one that hangs must not end its whole suite
 REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "ThreadSanitizer: ",
            ": runtime error: ", "UndefinedBehaviorSanitizer")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -127,6 +128,27 @@ def command_line(pid):
             return [os.fsdecode(w) for w in f.read().split(b"\0")[:-1]]
     except OSError:
         return []
+
+
+def where_it_stands(pid):
+    """The threads of a process: name, state, what each waits for in the kernel; with gdb installed our programs' stacks."""
+    out = [f"--- process {pid}: {' '.join(command_line(pid))[:200]}\n"]
+    with contextlib.suppress(OSError):
+        for thread in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
+            at = f"/proc/{pid}/task/{thread}"
+            with contextlib.suppress(OSError):
+                with open(f"{at}/status", encoding="utf-8", errors="replace") as f:
+                    status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+                with open(f"{at}/stack", encoding="utf-8") as f:
+                    calls = [line.split()[1].partition("+")[0] for line in f]
+                out.append(f"    {thread} {status['Name']} {status['State'][0]}: {' '.join(calls[:6])}\n")
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if shutil.which("gdb") and os.path.realpath(f"/proc/{pid}/exe").startswith(BUILD + "/"):
+            command = ["gdb", "-p", str(pid), "-batch", "-nx", "-ex", "thread apply all bt 12"]
+            told = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  timeout=60, check=False).stdout.decode("utf-8", "replace")
+            out += [line + "\n" for line in told.splitlines() if line.startswith(("#", "Thread "))]
+    return "".join(out)
 
 
 def kill_orphans(keep=()):
@@ -235,7 +257,7 @@ class Running:
         self.out = tempfile.TemporaryFile()
         self.verdict_fd, writer = os.pipe()
         self.start = time.monotonic()
-        self.deadline = self.start + timeout * SLOW
+        self.deadline = self.start + max(timeout, min(timeout * SLOW, LONGEST))
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
@@ -262,10 +284,17 @@ class Running:
             os._exit(0)
 
     def expire(self):
+        """Leaves in the output where all processes of the test stand, then kills them. The daemons too: a process that
+        waits for an answer of theirs inside the kernel cannot be killed before they are gone."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGUSR1)  # leaves the stack in the output
+            os.kill(self.pid, signal.SIGUSR1)
             select.select([self.pidfd], [], [], 0.2)
-            os.kill(self.pid, signal.SIGKILL)
+            family = [self.pid, *descendants_of(self.pid)]
+            for pid in family:
+                os.write(self.out.fileno(), where_it_stands(pid).encode("utf-8", "backslashreplace"))
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def finish(self, expired, others, keep):
         """Cleans up; returns (verdict, reason, text to show when it failed)."""
