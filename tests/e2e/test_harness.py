@@ -463,6 +463,16 @@ def the_runner_judges_and_cleans_up(t):
     t.run(sys.executable, t.path("inner.py"), "--only", "nothing", status=2, env=env)
 
 
+@test()
+def the_whole_run_ends_what_hangs(t):
+    program = ("import runall; t = runall.Totals(); "
+               "runall.run_counted(t, 'stalled', ['sh', '-c', 'echo ok one 0.1; sleep 1004 & wait'], None, 0.5); t.report()")
+    text = t.run(sys.executable, "-c", program, env={"PYTHONPATH": LIB})
+    for line in ("no end after 0.5 s", "sleep 1004", "FAIL stalled: ended with -9 and without a summary",
+                 "0 passed, 1 failed, 0 skipped"):
+        assert line in text, f"{line!r} is missing in:\n{text}"
+
+
 @test(needs=("root",))
 def background_processes_and_mounts_are_found(t):
     t.run("sh", "-c", "setsid sleep 1003 >/dev/null 2>&1 &")

@@ -9,10 +9,13 @@ import contextlib
 import fnmatch
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 
+import core
 import ring
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -23,6 +26,7 @@ SLOWER = {"plain": "1", "asan": "3", "tsan": "6", "ring": "1", "pack": "1"}
 MOUNTS = {"ring": {"JFS_TEST_TRANSPORT": "io_uring"}, "pack": {"JFS_TEST_PACK": "256K"}}
 UNIT_KINDS = ("plain", "asan", "tsan")
 TOLD = 60  # lines before a failure that are shown again
+UNIT_TIME, SUITE_TIME = 300, 1200  # seconds after which a program that has not ended is ended
 SUMMARY = re.compile(r"(?:unit [^:]+: )?(\d+) passed, (\d+) failed, (\d+) skipped")
 
 
@@ -75,12 +79,24 @@ def fixed_addresses():
     return prefix if works else []
 
 
+def expire(pid, timeout):
+    """Tells where a program that does not end stands, with all that it started, and kills them."""
+    family = [pid, *core.descendants_of(pid)]
+    stands = "".join(core.where_it_stands(p) for p in family)
+    print(f"no end after {timeout:g} s\n{stands}", end="", flush=True)
+    for p in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(p, signal.SIGKILL)
+
+
 def run_counted(totals, name, command, env, timeout, allowed=lambda test: False):
     """Runs a test program, passes its output on, and adds its last summary line up."""
     summary, skips, told = None, [], []
-    with subprocess.Popen(["timeout", "-k", "20", str(timeout), *command], cwd=ROOT, env=env, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          errors="backslashreplace") as process:
+    with subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, errors="backslashreplace") as process, contextlib.ExitStack() as stack:
+        timer = threading.Timer(timeout, expire, (process.pid, timeout))
+        timer.start()
+        stack.callback(timer.cancel)
         for line in process.stdout:
             print(line, end="", flush=True)
             told.append(line.rstrip())
@@ -115,7 +131,7 @@ def run_units(totals, kinds, env_of):
         prefix = fixed_addresses() if kind == "tsan" else []
         for name in sources:
             binary = os.path.join(ROOT, BUILDS[kind][0], "tests/unit", name)
-            run_counted(totals, f"{name} ({kind})", [*prefix, binary], env_of(kind), 300 * float(SLOWER[kind]))
+            run_counted(totals, f"{name} ({kind})", [*prefix, binary], env_of(kind), UNIT_TIME)
 
 
 def read_suites():
@@ -158,7 +174,7 @@ def run_suites(totals, kinds, env_of, only):
                 continue
             command = ["sh" if name.endswith(".sh") else sys.executable, os.path.join(ROOT, "tests/e2e", name)]
             with ring.turned_on() if kind == "ring" else contextlib.nullcontext():
-                run_counted(totals, f"{name} ({kind})", command, env_of(kind), 1500,
+                run_counted(totals, f"{name} ({kind})", command, env_of(kind), SUITE_TIME,
                             lambda test, rules=skips: skip_allowed(test, rules))
 
 
