@@ -342,19 +342,27 @@ uint64_t chooser_last(const struct chooser *c)
 	return c->from + c->points.n;
 }
 
+static bool within(const struct ch_point *p, const struct chooser_limits *l, uint64_t times)
+{
+	return p->keys <= l->want * times && (!l->script || p->bytes <= l->script * times);
+}
+
 uint64_t chooser_choose(const struct chooser *c, const struct chooser_limits *l)
 {
 	uint64_t last = l->due < chooser_last(c) ? l->due : chooser_last(c), n = last > c->from ? last - c->from : 0;
 	uint64_t soft = 0, hard = 0, best = 0;
-	int64_t live = 0, waste = 0, least = INT64_MAX;
+	int64_t live = 0, filled = 0, waste = 0, least = INT64_MAX;
 
 	for (uint64_t i = 0; i < n; i++) {
 		live += c->points.v[i].live;
 		if (i && (c->points.v[i].keys > l->most || (l->bytes && live > (int64_t)l->bytes)))
 			break;
 		hard = i + 1;
-		if (!i || (c->points.v[i].keys <= l->want && (!l->script || c->points.v[i].bytes <= l->script)))
+		if (!i || within(&c->points.v[i], l, 1) ||
+			(live > filled && live <= (int64_t)l->fill && within(&c->points.v[i], l, CHOOSER_GROW))) {
 			soft = i + 1;
+			filled = live;
+		}
 	}
 	for (uint64_t i = 0; i < hard; i++) {
 		waste += c->points.v[i].waste;

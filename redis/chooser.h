@@ -13,11 +13,15 @@
 
 struct chooser;
 
+/* A shared object belongs to one window (redis/coalesce_pack.c). So that it gets full, a window of small files may be larger. */
+#define CHOOSER_GROW 10
+
 struct chooser_limits {
 	uint64_t due;	     /* highest sequence that may be an end */
 	uint64_t want;	     /* commands a script should have at most: 2000 */
 	uint64_t most;	     /* and must not exceed: 20,000 (one record may) */
 	uint64_t script;     /* bytes of records a script should be made of at most (batch_bytes), 0: no limit */
+	uint64_t fill;	     /* bytes to upload that a window may grow for, to CHOOSER_GROW times want and script; 0: none */
 	uint64_t bytes;	     /* to upload at most (one record may exceed it), 0: no limit */
 };
 

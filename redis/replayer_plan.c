@@ -11,6 +11,7 @@
 #define LOOK_AHEAD 60000 /* commands scanned beyond the last end */
 #define WIN_HARD   20000
 #define LOOK_MS	   1000 /* a flush that meets a full disk tells nobody */
+#define FILL_NS	   10000000000u /* how long at most what is due waits for what else an object could hold */
 
 enum co_orphan orphan_state(const struct pl_orphan *v, size_t n, uint64_t ino)
 {
@@ -459,13 +460,27 @@ static bool flush_near(struct replayer *r, uint64_t demand, uint64_t durable)
 	return true;
 }
 
+/* How long what is due waits for company. So that a shared object gets full, a tenth of the time that it has waited anyway. */
+static uint64_t gather_ns(const struct replayer *r, uint64_t delay_ns)
+{
+	uint64_t fill = delay_ns / 10 < FILL_NS ? delay_ns / 10 : FILL_NS;
+
+	return r->cfg.pack_below && fill > r->url.batch_interval_ns ? fill : r->url.batch_interval_ns;
+}
+
+/* No more would go into this window. */
+static bool window_full(const struct replayer *r, const struct chooser_limits *l)
+{
+	return l->fill ? chooser_choose(r->ch, l) < l->due : chooser_commands(r->ch) >= l->want;
+}
+
 /* The end of a new window after `from`; 0: nothing is due (r->look_at_ms says when). */
 static int choose_end(struct replayer *r, uint64_t from, uint64_t *end)
 {
 	uint64_t durable = journal_mark(r->j, WM_DURABLE), now = clock_wall_ns(), demand, delay_ns, due = 0, oldest = 0;
 	uint64_t d1 = journal_demand(r->j, WM_APPLIED), d2 = journal_demand(r->j, WM_UPLOADED);
 	struct chooser_limits l = { .want = r->url.batch_size ? r->url.batch_size : 2000, .most = WIN_HARD,
-		.script = r->url.batch_bytes };
+		.script = r->url.batch_bytes, .fill = r->cfg.pack_below ? r->cfg.pack_size : 0 };
 	int err = choose_scan(r, from, durable);
 
 	*end = 0;
@@ -491,20 +506,18 @@ static int choose_end(struct replayer *r, uint64_t from, uint64_t *end)
 			break;
 		due = from + 1 + i;
 	}
+	l.due = due > demand ? due : demand;
+	l.bytes = r->cfg.eager ? 0 : (uint64_t)(r->upload_rate * 900);
 	if (demand <= from) { /* nobody waits: gather */
-		uint64_t gather = r->url.batch_interval_ns;
+		uint64_t at = oldest + delay_ns + gather_ns(r, delay_ns);
 
 		if (!oldest)
 			return 0;
-		if (!due || (now < oldest + delay_ns + gather && chooser_commands(r->ch) < l.want)) {
-			uint64_t at = oldest + delay_ns + gather;
-
+		if (!due || (now < at && !window_full(r, &l))) {
 			r->look_at_ms = clock_mono_ms() + (at > now ? (at - now) / 1000000u + 1 : 1);
 			return 0;
 		}
 	}
-	l.due = due > demand ? due : demand;
-	l.bytes = r->cfg.eager ? 0 : (uint64_t)(r->upload_rate * 900);
 	if (r->min_end) { /* a repair must be in it, whatever it costs */
 		*end = r->min_end;
 		return 0;

@@ -547,6 +547,32 @@ static void follows_when_the_clock_was_set_back(void)
 	follows(3600000000000u);
 }
 
+/* What is due waits a little, with an upload delay, for what is to share its object. */
+static void small_files_wait_for_each_other(void)
+{
+	struct world *w;
+	uint64_t from;
+
+	packing = 32768;
+	w = world_new(false, unit_seed());
+	packing = 0;
+	w->delay_ms = 4000; /* so a window waits for 400 ms */
+	replayer_down(w);
+	replayer_up(w);
+	for (int name = 0; name < 2; name++) { /* due in 100 and in 300 ms */
+		w->ahead_ns = 0 - (uint64_t)(3900 - 200 * name) * 1000000;
+		from = w->m->seq;
+		m_write(w->m, m_make(w->m, &w->m->now.i[1], name, JFS_FILE), 0, 0, 100);
+		journal_records(w, from);
+	}
+	for (int i = 0; i < 2000 && journal_mark(w->j, WM_APPLIED) < w->js[w->m->seq]; i++)
+		usleep(5000);
+	CHECK(journal_mark(w->j, WM_APPLIED) >= w->js[w->m->seq]);
+	CHECK_EQ(w->st->n, 1);
+	compare(w);
+	world_free(w);
+}
+
 /* unsafe_batch from here on. */
 static void without_the_script(struct world *w)
 {
@@ -1023,6 +1049,7 @@ int main(int argc, char **argv)
 		{ "drains", drains },
 		{ "follows_without_demand", follows_without_demand },
 		{ "follows_when_the_clock_was_set_back", follows_when_the_clock_was_set_back },
+		{ "small_files_wait_for_each_other", small_files_wait_for_each_other },
 		{ "history_33_34_cut_connections", history_33_34_cut_connections },
 		{ "unsafe_batch_applies_whole_windows_when_connections_break",
 			unsafe_batch_applies_whole_windows_when_connections_break },

@@ -82,6 +82,20 @@ def small_files_share_a_few_objects(t):
     fresh.umount()
 
 
+@test(timeout=60, needs=NEEDS)
+def many_small_files_fill_one_object(t):
+    """More than a script has as a rule: a window grows until its object is full."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, *PACK)
+    os.mkdir(m.path("d"))
+    for i in range(3000):
+        write(m.path("d", f"f{i}"), b"%d" % i * 100)
+    m.flush()
+    volume.check()
+    assert list(slices_of(volume).values()) == [3000] and len(objects_of(volume)) == 1, slices_of(volume)
+    m.umount(flush=True)
+
+
 @test(timeout=120, needs=NEEDS)
 def an_object_lives_as_long_as_one_of_its_files(t):
     """Removed one by one, in an order of chance: the count falls with each, and the object goes with the last."""

@@ -169,6 +169,41 @@ static void batch_bytes_bound_a_script(void)
 	stop();
 }
 
+/* Small files that are to share an object: the window grows until that is full, ten times as large at most, and only with bytes. */
+static void a_window_grows_until_an_object_is_full(void)
+{
+	struct chooser_limits l = { .due = 2000, .want = 30, .most = 20000, .fill = 100000 };
+	uint64_t alone;
+
+	start();
+	for (uint64_t i = 0; i < 200; i++)
+		create(100 + i, 1000);
+	l.fill = 0;
+	alone = chooser_choose(ch, &l);
+	CHECK(alone && alone <= 15);
+	l.fill = 10500;
+	CHECK_EQ(chooser_choose(ch, &l), alone > 10 ? alone : 10);
+	l.fill = 50000;
+	CHECK_EQ(chooser_choose(ch, &l), 50);
+	l.fill = 1000000;
+	CHECK(chooser_choose(ch, &l) >= 90 && chooser_choose(ch, &l) <= 150);
+	l.most = 60;
+	CHECK(chooser_choose(ch, &l) <= 30);
+	l.most = 20000;
+	l.script = rec.buf.len * 2;
+	CHECK(chooser_choose(ch, &l) >= 15 && chooser_choose(ch, &l) <= 20);
+	stop();
+	start();
+	for (uint64_t i = 0; i < 200; i++)
+		create(100 + i, i < 5 ? 100 : 0);
+	l.script = 0;
+	l.fill = 0;
+	alone = chooser_choose(ch, &l);
+	l.fill = 1000000;
+	CHECK_EQ(chooser_choose(ch, &l), alone);
+	stop();
+}
+
 static void write_at(uint64_t ino, uint32_t chunk, uint32_t pos, uint32_t bytes)
 {
 	struct extent_val e = { .pos = pos, .len = bytes, .kind = EXT_STAGED, .segment = 1, .off = (uint32_t)seq * 8192, .run_len = bytes };
@@ -229,7 +264,7 @@ static void random_record(unsigned *rnd, uint64_t *once)
 static void same_answers(const struct chooser *a, const struct chooser *b, uint64_t from, unsigned *rnd)
 {
 	struct chooser_limits l = { .want = 1 + (uint64_t)(rand_r(rnd) % 100), .most = 200, .bytes = (uint64_t)(rand_r(rnd) % 50000),
-		.script = (uint64_t)(rand_r(rnd) % 5000) };
+		.script = (uint64_t)(rand_r(rnd) % 5000), .fill = (uint64_t)(rand_r(rnd) % 30000) };
 
 	CHECK_EQ(chooser_commands(a), chooser_commands(b));
 	CHECK_EQ(chooser_last(a), chooser_last(b));
@@ -282,6 +317,7 @@ int main(int argc, char **argv)
 		{ "history_40_no_huge_script", history_40_no_huge_script },
 		{ "upload_time_bounds_a_window", upload_time_bounds_a_window },
 		{ "batch_bytes_bound_a_script", batch_bytes_bound_a_script },
+		{ "a_window_grows_until_an_object_is_full", a_window_grows_until_an_object_is_full },
 		{ "going_on_is_like_beginning_there", going_on_is_like_beginning_there }, { NULL, NULL } };
 
 	return unit_main(argc, argv, tests);
