@@ -8,6 +8,7 @@ import os
 import signal
 
 PARAMETER = "/sys/module/fuse/parameters/enable_uring"
+WANTED = os.environ.get("JFS_TEST_TRANSPORT") == "io_uring"  # by all mounts that do not choose themselves
 LOCK = "/run/lock/jfs-test-enable-uring"  # holds the value to be put back
 
 
@@ -37,6 +38,13 @@ def _alone():
     with open(LOCK + ".mutex", "w", encoding="ascii") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         yield
+
+
+def as_wanted():
+    """For a whole run: turned_on() if its mounts want rings."""
+    if WANTED and missing():
+        raise SystemExit(missing())
+    return turned_on() if WANTED else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common import NEEDS, drained, exercise_files, exercise_trees, mounted  # noqa: E402
+import ring  # noqa: E402
 from harness import main, test  # noqa: E402
 from workloads import entries_of_one_directory, git_clone_fsck_gc, kernel_like_tree, sqlite_with_kills  # noqa: E402
 
@@ -52,4 +53,5 @@ def a_directory_of_1000000_entries(t):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ring.as_wanted():
+        sys.exit(main())

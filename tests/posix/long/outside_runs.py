@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common import NEEDS, assert_same_answers, assert_same_as_native, drained, mounted, native_folder, report, tree  # noqa: E402
+import ring  # noqa: E402
 from harness import Skip, main, test  # noqa: E402
 
 HOURS, PROCS = 3600, 4
@@ -103,4 +104,5 @@ def fsstress_with_everything(t):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with ring.as_wanted():
+        sys.exit(main())
