@@ -374,14 +374,13 @@ static void upload_event(struct replayer *r, const struct event *ev)
 			r->busy.v[i--] = r->busy.v[--r->busy.n];
 	if (ev->err) {
 		log_error("what=\"upload failed\" seq=%llu err=\"%s\"", (unsigned long long)ev->end, strerror(-ev->err));
-		if (ev->err != -ECANCELED && win && relist(r, win, ev->err))
-			return;
-		if (ev->err != -ECANCELED && win && merge_forward(r, win))
+		if (!win)
+			return; /* dropped since: it fails again if it is built anew as it was */
+		if (ev->err != -ECANCELED && (relist(r, win, ev->err) || merge_forward(r, win)))
 			return;
 		if (ev->err != -ECANCELED)
 			replayer_say(r, REPLAY_STOPPED, "staged bytes of a window cannot be read (%s): see jfs-recover check", strerror(-ev->err));
-		if (win)
-			win->uploading = ev->err != -ECANCELED; /* not again in this life */
+		win->uploading = ev->err != -ECANCELED; /* not again in this life */
 		return;
 	}
 	if (ev->bytes > 1 << 20) {

@@ -164,8 +164,20 @@ static bool is_recorded_durably(struct world *w, uint64_t id)
 	return journal_base_scan(w->j, &windows, 1, holds_id, &s) == 1;
 }
 
-static void upload_do(struct world *w, const struct slice_plan *plans, size_t n)
+/* Are the objects there that it copies from? A gc may have taken them. */
+static bool upload_can(const struct store *st, const struct slice_plan *plan)
 {
+	for (uint32_t k = 0; k < plan->n; k++)
+		if (plan->pieces[k].kind == PIECE_OBJECT && !store_get(st, plan->pieces[k].slice_id))
+			return false;
+	return true;
+}
+
+/* 0, -ENOENT. */
+static int upload_do(struct world *w, const struct slice_plan *plans, size_t n)
+{
+	int err = 0;
+
 	while (atomic_load(&w->gate)) {
 		atomic_store(&w->at_gate, true);
 		usleep(1000);
@@ -174,6 +186,10 @@ static void upload_do(struct world *w, const struct slice_plan *plans, size_t n)
 		usleep(1000);
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < n; i++) {
+		if (!upload_can(w->st, &plans[i])) {
+			err = -ENOENT;
+			break;
+		}
 		uint8_t *bytes = malloc(plans[i].size);
 		const struct ck_slice *old = store_get(w->st, plans[i].id);
 		uint32_t at = 0;
@@ -197,6 +213,7 @@ static void upload_do(struct world *w, const struct slice_plan *plans, size_t n)
 		w->st->s[w->st->n++] = (struct ck_slice){ plans[i].id, plans[i].size, bytes };
 	}
 	pthread_mutex_unlock(&w->lock);
+	return err;
 }
 
 struct upload {
@@ -226,8 +243,7 @@ static void *upload_run(void *arg)
 	struct upload u = *(struct upload *)arg;
 
 	free(arg);
-	upload_do(u.w, u.plans, u.n);
-	u.done(u.arg, 0);
+	u.done(u.arg, upload_do(u.w, u.plans, u.n));
 	for (size_t i = 0; i < u.n; i++)
 		free(u.plans[i].pieces);
 	free(u.plans);
@@ -257,8 +273,7 @@ static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (
 		REQUIRE(pthread_create(&thread, NULL, upload_run, u) == 0 && pthread_detach(thread) == 0);
 		return 0;
 	}
-	upload_do(w, plans, n);
-	done(arg, 0);
+	done(arg, upload_do(w, plans, n));
 	return 0;
 }
 
