@@ -315,9 +315,11 @@ static int past_step(void *arg, uint64_t seq, const void *rec, size_t len)
 }
 
 /* Staged bytes of the window cannot be read. If the files that they belong to were removed since, a window that reaches
- * behind that needs them no more: tries further and further. False: nothing has happened since that could help. */
+ * behind that needs them no more: tries further and further. Its slices are made anew, for others may share one with those bytes.
+ * False: nothing has happened since that could help. */
 static bool merge_forward(struct replayer *r, const struct win *win)
 {
+	struct known *k = known_last(r, win->w.end);
 	uint64_t from = win->w.end > r->merged_to ? win->w.end : r->merged_to, step[2] = { MERGE_STEP, 0 };
 	size_t i = 0;
 
@@ -328,8 +330,10 @@ static bool merge_forward(struct replayer *r, const struct win *win)
 	log_warn("what=\"staged bytes cannot be read: the window is merged with what came after it\" seq=%llu to=%llu",
 		(unsigned long long)win->w.end, (unsigned long long)step[1]);
 	r->min_end = r->merged_to = step[1];
-	for (size_t k = i; k < r->wins.n; k++) /* eager: answers for what is dropped are on their way */
-		r->in_step &= !r->wins.v[k]->sent;
+	if (k)
+		k->stale = true;
+	for (size_t n = i; n < r->wins.n; n++) /* eager: answers for what is dropped are on their way */
+		r->in_step &= !r->wins.v[n]->sent;
 	wins_drop(r, i);
 	r->look_at_ms = 1;
 	return true;

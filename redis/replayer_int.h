@@ -30,7 +30,7 @@ struct win { /* a window under way */
 struct known { /* a composition of a recorded window: T_WINDOW without its contents */
 	uint64_t from, end;
 	uint16_t first;		     /* its first part */
-	bool stale;		     /* its slices grew too old: they must not be published */
+	bool stale;		     /* its slices grew too old, or cannot be made: they must not be published */
 	bool anew;		     /* and this is what came instead */
 	uint64_t began_ms, ended_ms; /* of its upload, clock_boot_ms; 0: not yet. An earlier life's: when it was recorded */
 	char before[RDS_CHAIN_LEN + 1], chain[RDS_CHAIN_LEN + 1];

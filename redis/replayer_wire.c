@@ -57,13 +57,13 @@ static void wins_unsent(struct replayer *r)
 
 static void delete_start(struct replayer *r, const char *field, size_t len);
 
-/* What earlier compositions uploaded, and grew too old, is named by nobody, ever: none of them can be executed any more. */
+/* What earlier compositions uploaded in vain is named by nobody, ever: none of them can be executed any more. */
 static void stale_delete(struct replayer *r, const struct window *now)
 {
 	for (size_t i = 0; i < r->known.n && r->cfg.ops.delete_slice; i++) {
 		struct window w;
 
-		if (r->known.v[i].end != now->end || !r->known.v[i].stale || window_read(r, &r->known.v[i], &w) != 0)
+		if (r->known.v[i].end <= now->from || r->known.v[i].end > now->end || !r->known.v[i].stale || window_read(r, &r->known.v[i], &w) != 0)
 			continue;
 		r->known.v[i].stale = false;
 		for (size_t k = 0; k < w.slices.n; k++) {
