@@ -110,7 +110,6 @@ static int gen_done(struct journal *j, struct generation *gen)
 
 	if (err)
 		return err;
-	overlay_clear(gen->ov);
 	gen->ops = 0;
 	j->frozen = NULL;
 	j->flushes++;
@@ -162,6 +161,7 @@ static int flush_round(struct journal *j, bool *trim_more, bool *waited)
 	if (err)
 		return err;
 	if (gen) {
+		overlay_clear(gen->ov); /* nobody sees it any more */
 		synclog_restart(&j->sync, s.durable);
 		err = hot_reset(&gen->hot);
 		if (err == -ENOSPC) /* it is base's word for "try again": a log that cannot be emptied is the end */

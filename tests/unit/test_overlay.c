@@ -62,6 +62,19 @@ static size_t random_key(uint64_t *seed, uint8_t key[24])
 	return n;
 }
 
+/* The list from its beginning: every key once, in order. */
+static void all_in_order(const struct overlay *ov)
+{
+	const struct overlay_entry *e = overlay_seek(ov, "", 0), *before = NULL;
+	size_t n = 0;
+
+	for (; e; before = e, e = overlay_next(e), n++) {
+		CHECK(!before || kcmp(before->key, before->klen, e->key, e->klen) < 0);
+		CHECK(overlay_get(ov, e->key, e->klen) == e);
+	}
+	CHECK_EQ(n, overlay_count(ov));
+}
+
 static void random_against_naive(void)
 {
 	uint64_t seed = unit_seed();
@@ -102,8 +115,36 @@ static void random_against_naive(void)
 			if (e && f)
 				same(overlay_next(e), naive_seek(m, n, f->key, f->klen, true));
 		}
+		all_in_order(ov);
 		overlay_clear(ov);
 		CHECK(overlay_count(ov) == 0 && overlay_bytes(ov) == 0 && !overlay_seek(ov, "", 0));
+	}
+	overlay_free(ov);
+}
+
+/* Keys that rise within each table, as inode numbers do, now and then one below or far above. */
+static void rising_tables(void)
+{
+	uint64_t seed = unit_seed();
+	struct overlay *ov = overlay_new();
+
+	REQUIRE(ov);
+	for (int round = 0; round < 20; round++) {
+		uint64_t at[4] = {0};
+
+		for (int i = 0; i < 3000; i++) {
+			uint64_t t = unit_rand(&seed) % 4, r = unit_rand(&seed) % 64, x;
+			uint8_t key[9];
+
+			at[t] += 1 + unit_rand(&seed) % 3;
+			x = r == 0 ? unit_rand(&seed) % (at[t] + 1) : r == 1 ? at[t] + 5000 + unit_rand(&seed) % 5000 : at[t];
+			key[0] = (uint8_t)(t * 16); /* two of them share a finger */
+			for (int b = 0; b < 8; b++)
+				key[1 + b] = (uint8_t)(x >> (56 - 8 * b));
+			REQUIRE(overlay_put(ov, key, sizeof(key), &x, sizeof(x)) == 0);
+		}
+		all_in_order(ov);
+		overlay_clear(ov);
 	}
 	overlay_free(ov);
 }
@@ -149,7 +190,7 @@ static void large_values(void)
 
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {{"random_against_naive", random_against_naive},
+	static const struct unit_test tests[] = {{"random_against_naive", random_against_naive}, {"rising_tables", rising_tables},
 		{"pointers_stay_valid", pointers_stay_valid}, {"large_values", large_values}, {NULL, NULL}};
 
 	return unit_main(argc, argv, tests);
