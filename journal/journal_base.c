@@ -165,6 +165,7 @@ struct writer {
 	struct journal *j;
 	struct MDB_txn *txn;
 	uint64_t seq; /* the last of the generation: tombstones carry it */
+	struct MDB_cursor *view, *due, *log; /* of generation_put */
 };
 
 static int due_put(struct writer *w, uint64_t seq, const uint8_t *key, size_t klen)
@@ -173,14 +174,14 @@ static int due_put(struct writer *w, uint64_t seq, const uint8_t *key, size_t kl
 
 	put_be64(k, seq);
 	memcpy(k + 8, key, klen);
-	return kv_put(w->j->base, w->txn, BASE_DUE, k, 8 + klen, NULL, 0);
+	return kv_cursor_put(w->due, k, 8 + klen, NULL, 0);
 }
 
 static int live_put(struct writer *w, const struct overlay_entry *e)
 {
 	struct smap_val smap;
 	void *room;
-	int err = kv_reserve(w->j->base, w->txn, BASE_VIEW, e->key, e->klen, 1 + e->vlen, &room);
+	int err = kv_cursor_reserve(w->view, e->key, e->klen, 1 + e->vlen, &room);
 
 	if (err)
 		return err;
@@ -201,11 +202,11 @@ static int tombstone_put(struct writer *w, const struct overlay_entry *e)
 	int err;
 
 	if (e->forget) {
-		err = kv_del(w->j->base, w->txn, BASE_VIEW, e->key, e->klen);
+		err = kv_cursor_remove(w->view, e->key, e->klen);
 		return err == -ENOENT ? 0 : err;
 	}
 	put_be64(v + 1, w->seq);
-	err = kv_put(w->j->base, w->txn, BASE_VIEW, e->key, e->klen, v, sizeof(v));
+	err = kv_cursor_put(w->view, e->key, e->klen, v, sizeof(v));
 	return err ? err : due_put(w, w->seq, e->key, e->klen);
 }
 
@@ -217,17 +218,26 @@ static int log_put(void *arg, uint64_t seq, const void *rec, size_t len)
 	if (len < 2 || ((const uint8_t *)rec)[1] >= OP_INTERNAL)
 		return 0;
 	put_be64(key, seq);
-	return kv_append(w->j->base, w->txn, BASE_LOG, key, 8, rec, len);
+	return kv_cursor_append(w->log, key, 8, rec, len);
 }
 
 static int generation_put(struct writer *w, struct generation *gen)
 {
 	const struct overlay_entry *e = overlay_seek(gen->ov, "", 0);
-	int err = 0;
+	int err = kv_cursor_open(w->j->base, w->txn, BASE_VIEW, &w->view);
 
+	if (!err)
+		err = kv_cursor_open(w->j->base, w->txn, BASE_DUE, &w->due);
+	if (!err)
+		err = kv_cursor_open(w->j->base, w->txn, BASE_LOG, &w->log);
 	for (; e && !err; e = overlay_next(e))
 		err = e->val ? live_put(w, e) : tombstone_put(w, e);
-	return err ? err : hot_scan(&gen->hot, gen->first, gen->last, log_put, w);
+	if (!err)
+		err = hot_scan(&gen->hot, gen->first, gen->last, log_put, w);
+	kv_cursor_close(w->log);
+	kv_cursor_close(w->due);
+	kv_cursor_close(w->view);
+	return err;
 }
 
 /* --- trim --- */

@@ -211,15 +211,6 @@ int kv_append(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size
 	return put(kv, txn, dbi, key, klen, &v, MDB_APPEND);
 }
 
-int kv_reserve(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen, size_t vlen, void **room)
-{
-	MDB_val v = val_of(NULL, vlen);
-	int err = put(kv, txn, dbi, key, klen, &v, MDB_RESERVE);
-
-	*room = err ? NULL : v.mv_data;
-	return err;
-}
-
 int kv_del(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen)
 {
 	MDB_val k = val_of(key, klen);
@@ -303,6 +294,44 @@ int kv_cursor_next(struct MDB_cursor *c, struct kv_pair *p)
 int kv_cursor_del(struct MDB_cursor *c)
 {
 	return kv_write_err(mdb_cursor_del(c, 0));
+}
+
+static int cursor_put(struct MDB_cursor *c, const void *key, size_t klen, MDB_val *v, unsigned flags)
+{
+	MDB_val k = val_of(key, klen);
+
+	return kv_write_err(mdb_cursor_put(c, &k, v, flags));
+}
+
+int kv_cursor_put(struct MDB_cursor *c, const void *key, size_t klen, const void *val, size_t vlen)
+{
+	MDB_val v = val_of(val, vlen);
+
+	return cursor_put(c, key, klen, &v, 0);
+}
+
+int kv_cursor_append(struct MDB_cursor *c, const void *key, size_t klen, const void *val, size_t vlen)
+{
+	MDB_val v = val_of(val, vlen);
+
+	return cursor_put(c, key, klen, &v, MDB_APPEND);
+}
+
+int kv_cursor_reserve(struct MDB_cursor *c, const void *key, size_t klen, size_t vlen, void **room)
+{
+	MDB_val v = val_of(NULL, vlen);
+	int err = cursor_put(c, key, klen, &v, MDB_RESERVE);
+
+	*room = err ? NULL : v.mv_data;
+	return err;
+}
+
+int kv_cursor_remove(struct MDB_cursor *c, const void *key, size_t klen)
+{
+	MDB_val k = val_of(key, klen), v;
+	int rc = mdb_cursor_get(c, &k, &v, MDB_SET);
+
+	return rc ? kv_err(rc) : kv_cursor_del(c);
 }
 
 /* --- SIGBUS --- */

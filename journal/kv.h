@@ -45,8 +45,6 @@ int kv_get(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t 
 int kv_put(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen, const void *val, size_t vlen);
 /* The key is above all others. */
 int kv_append(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen, const void *val, size_t vlen);
-/* Room for a value of vlen bytes, to be filled at once. */
-int kv_reserve(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen, size_t vlen, void **room);
 int kv_del(struct kv *kv, struct MDB_txn *txn, int dbi, const void *key, size_t klen);
 /* Number of keys. */
 int kv_count(struct kv *kv, struct MDB_txn *txn, int dbi, size_t *n);
@@ -64,6 +62,12 @@ int kv_cursor_last(struct MDB_cursor *c, struct kv_pair *p);
 int kv_cursor_seek(struct MDB_cursor *c, const void *key, size_t klen, struct kv_pair *p); /* first key >= the given one */
 int kv_cursor_next(struct MDB_cursor *c, struct kv_pair *p);
 int kv_cursor_del(struct MDB_cursor *c); /* the one it stands on; next then gives the one after it */
+/* The same as kv_put, kv_append and kv_del, and room for a value that is filled at once. Keys that come in order find the page of
+ * the one before. */
+int kv_cursor_put(struct MDB_cursor *c, const void *key, size_t klen, const void *val, size_t vlen);
+int kv_cursor_append(struct MDB_cursor *c, const void *key, size_t klen, const void *val, size_t vlen);
+int kv_cursor_reserve(struct MDB_cursor *c, const void *key, size_t klen, size_t vlen, void **room);
+int kv_cursor_remove(struct MDB_cursor *c, const void *key, size_t klen);
 
 /* A handler for SIGBUS, which is how a mapped file fails: it names the file and exits with status 1. */
 void kv_catch_sigbus(void);
