@@ -112,7 +112,8 @@ void fs_forget(struct fs *fs, uint64_t ino, uint64_t n);
 struct fs_forgotten {
 	uint64_t ino, n;
 };
-/* The same for several under one hold of the journal's lock: some 5 us for each that was an orphan, so not for too many. */
+/* The same for up to FS_FORGET_TOGETHER under one hold of the journal's lock, orphans in common records. */
+enum { FS_FORGET_TOGETHER = 32 };
 void fs_forget_all(struct fs *fs, const struct fs_forgotten *f, size_t n);
 /* At mount: orphans of the last life have no kernel any more: dismantle them. 0, -errno. */
 int fs_reap_orphans(struct fs *fs);

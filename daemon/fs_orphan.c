@@ -13,6 +13,8 @@
 
 #include "daemon/fs_internal.h"
 
+enum { RELEASE_BYTES = 8 << 10 }; /* a record that is longer takes no further inode in: well below what a small hot log takes */
+
 static void orphan_put(struct fs_op *op, uint64_t ino, uint8_t state)
 {
 	struct jkey k;
@@ -211,33 +213,106 @@ enum rec_op fs_orphan_op(struct fs *fs, uint64_t ino, const struct inode_val *v,
 	return orphan_state(fs, ino, &state) == 0 && state == ORPHAN_GONE ? OP_EVICT : op;
 }
 
-int fs_orphan_release(struct fs *fs, uint64_t ino)
-{
+struct release {
+	uint64_t ino;
 	struct inode_val v;
-	struct fs_op op;
-	struct jkey k;
-	uint64_t seq;
 	uint8_t state;
-	bool counted;
-	int rc = orphan_state(fs, ino, &state);
+	bool there;   /* the inode: v is filled */
+	bool counted; /* Redis is to hear of it: the record is replayed */
+};
+
+/* 0, and what there is to release; 1: nothing any more; -errno. */
+static int release_find(struct fs *fs, uint64_t ino, struct release *r)
+{
+	int rc = orphan_state(fs, ino, &r->state);
 
 	if (rc)
-		return rc == -ENOENT ? 0 : rc;
-	rc = view_get_inode(fs->j, ino, &v);
+		return rc == -ENOENT ? 1 : rc;
+	rc = view_get_inode(fs->j, ino, &r->v);
 	if (rc && rc != -ENOENT)
 		return rc;
-	counted = rc == 0 && state != ORPHAN_TRASHED && state != ORPHAN_GONE;
-	fs_op_begin(&op, fs, counted ? OP_FORGET_ORPHAN : OP_EVICT);
-	if (counted)
-		drop_counted(&op, ino, &v);
-	if (rc == 0)
-		fs_op_dismantle(&op, ino, &v, state != ORPHAN_TRASHED);
-	key_orphan(&k, ino);
-	rec_del(op.r, &k, IF_FORGET);
+	r->ino = ino;
+	r->there = rc == 0;
+	r->counted = r->there && r->state != ORPHAN_TRASHED && r->state != ORPHAN_GONE;
+	return 0;
+}
+
+static enum rec_op release_kind(const struct release *r)
+{
+	return r->counted ? OP_FORGET_ORPHAN : OP_EVICT;
+}
+
+static void release_add(struct fs_op *op, const struct release *r)
+{
+	struct jkey k;
+
+	if (r->counted)
+		drop_counted(op, r->ino, &r->v);
+	if (r->there)
+		fs_op_dismantle(op, r->ino, &r->v, r->state != ORPHAN_TRASHED);
+	key_orphan(&k, r->ino);
+	rec_del(op->r, &k, IF_FORGET);
+}
+
+int fs_orphan_release(struct fs *fs, uint64_t ino)
+{
+	struct release r;
+	struct fs_op op;
+	uint64_t seq;
+	int rc = release_find(fs, ino, &r);
+
+	if (rc)
+		return rc < 0 ? rc : 0;
+	fs_op_begin(&op, fs, release_kind(&r));
+	release_add(&op, &r);
 	rc = fs_op_commit(&op, &seq);
-	if (!rc && state == ORPHAN_TRASHED)
+	if (!rc && r.state == ORPHAN_TRASHED)
 		fs->trash_left = seq;
 	return rc;
+}
+
+/* Those of one kind, in as few records as their size allows. Whoever finds no room waits. */
+static void release_those(struct fs *fs, const struct release *all, size_t n, enum rec_op kind)
+{
+	for (size_t i = 0, first = 0; i < n; first = i) {
+		bool any = false, trashed = false;
+		struct fs_op op;
+		uint64_t seq;
+
+		for (; i < n && (!any || op.r->buf.len < RELEASE_BYTES); i++) {
+			if (release_kind(&all[i]) != kind)
+				continue;
+			if (!any)
+				fs_op_begin(&op, fs, kind);
+			any = true;
+			trashed |= all[i].state == ORPHAN_TRASHED;
+			release_add(&op, &all[i]);
+		}
+		int rc = any ? fs_op_commit(&op, &seq) : 0;
+
+		if (any && !rc && trashed)
+			fs->trash_left = seq;
+		for (; rc && first < i; first++)
+			if (release_kind(&all[first]) == kind)
+				waiting_add(fs, all[first].ino);
+	}
+}
+
+/* One record costs more than what it says of a small file: orphans that are forgotten together share them. */
+static void release_all(struct fs *fs, const uint64_t *ino, size_t n)
+{
+	struct release all[FS_FORGET_TOGETHER];
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		int rc = release_find(fs, ino[i], &all[k]);
+
+		if (rc < 0)
+			waiting_add(fs, ino[i]);
+		k += rc == 0;
+	}
+	release_those(fs, all, k, OP_FORGET_ORPHAN);
+	release_those(fs, all, k, OP_EVICT);
 }
 
 void fs_ref(struct fs *fs, uint64_t ino)
@@ -247,19 +322,22 @@ void fs_ref(struct fs *fs, uint64_t ino)
 
 void fs_forget_all(struct fs *fs, const struct fs_forgotten *f, size_t n)
 {
-	bool locked = false;
+	uint64_t last[FS_FORGET_TOGETHER];
+	size_t k = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		if (!fs_refs_sub(&fs->refs, f[i].ino, f[i].n))
-			continue;
-		if (!locked)
-			journal_lock(fs->j);
-		locked = true;
-		if (fs_refs_count(&fs->refs, f[i].ino) == 0 && fs_orphan_release(fs, f[i].ino) != 0)
-			waiting_add(fs, f[i].ino);
-	}
-	if (locked)
-		journal_unlock(fs->j);
+	for (size_t i = 0; i < n; i++)
+		if (fs_refs_sub(&fs->refs, f[i].ino, f[i].n))
+			last[k++] = f[i].ino;
+	if (k == 0)
+		return;
+	journal_lock(fs->j);
+	n = k;
+	k = 0;
+	for (size_t i = 0; i < n; i++)
+		if (!fs_refs_mark_orphan(&fs->refs, last[i])) /* nobody found it meanwhile, by a file handle */
+			last[k++] = last[i];
+	release_all(fs, last, k);
+	journal_unlock(fs->j);
 }
 
 void fs_forget(struct fs *fs, uint64_t ino, uint64_t n)

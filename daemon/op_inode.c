@@ -57,11 +57,9 @@ static void op_lookup(fuse_req_t q, fuse_ino_t parent, const char *name)
 }
 
 /* --- forget: never answered --- */
-enum { FORGET_TOGETHER = 32 };
-
 static void forget(struct session *s, const struct fuse_forget_data *f, size_t n)
 {
-	struct fs_forgotten ours[FORGET_TOGETHER];
+	struct fs_forgotten ours[FS_FORGET_TOGETHER];
 	size_t k = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -69,7 +67,7 @@ static void forget(struct session *s, const struct fuse_forget_data *f, size_t n
 			virt_forget(s, f[i].ino, f[i].nlookup);
 		else if (f[i].ino != FUSE_ROOT_ID && !trash_is(f[i].ino))
 			ours[k++] = (struct fs_forgotten){ ino_in(s, f[i].ino), f[i].nlookup };
-		if (k == FORGET_TOGETHER || (k && i + 1 == n)) {
+		if (k == FS_FORGET_TOGETHER || (k && i + 1 == n)) {
 			fs_forget_all(s->fs, ours, k);
 			k = 0;
 		}

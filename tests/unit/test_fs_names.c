@@ -327,6 +327,46 @@ static void unlink_held(void)
 	fk_fini(&f);
 }
 
+/* Orphans that are forgotten together go in common records, one for each kind. */
+static void forgotten_together(void)
+{
+	struct fs_forgotten all[FS_FORGET_TOGETHER];
+	int64_t space, inodes;
+	uint64_t mark, ino;
+	char name[16];
+	struct fk f;
+
+	fk_init(&f);
+	for (unsigned i = 0; i < FS_FORGET_TOGETHER; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		if (i == 20) /* what Redis need not hear of: it was gone with its name */
+			CHECK_EQ(fk_mkdir(&f, 1, name, &ino), 0);
+		else
+			ino = fk_file(&f, 1, name);
+		if (i != 20)
+			CHECK_EQ(fk_write(&f, ino, 0, "data", 4), 0);
+		all[i] = (struct fs_forgotten){ ino, 1 };
+		if (i == 31) /* still has its name */
+			continue;
+		CHECK_EQ(i == 20 ? fk_rmdir(&f, 1, name) : fk_unlink(&f, 1, name), 0);
+	}
+	fs_ref(f.fs, all[7].ino); /* and this one is still open */
+	mark = fk_mark(&f);
+	fs_forget_all(f.fs, all, FS_FORGET_TOGETHER);
+	CHECK_EQ(fk_mark(&f), mark + 2);
+	CHECK_EQ(fk_items(&f, mark, IT_GONE), 29);
+	CHECK_EQ(fk_keys(&f, T_ORPHAN, 0), 1);
+	CHECK_EQ(fk_attr(&f, all[7].ino).length, 4);
+	CHECK_EQ(fk_attr(&f, all[31].ino).nlink, 1);
+	fs_forget(f.fs, all[7].ino, 1);
+	CHECK_EQ(fk_keys(&f, T_ORPHAN, 0), 0);
+	CHECK_EQ(fk_keys(&f, T_EXTENT, 0), 1);
+	fk_stats(&f, &space, &inodes);
+	CHECK_EQ(inodes, 1);
+	CHECK_EQ(space, 4096);
+	fk_fini(&f);
+}
+
 static void unlink_trash(void)
 {
 	uint64_t ino, other, d, mark;
@@ -677,7 +717,7 @@ int main(int argc, char **argv)
 		{ "links", links },
 		{ "counts_to_the_limit", counts_to_the_limit },
 		{ "unlink_held", unlink_held },
-		{ "unlink_trash", unlink_trash },
+		{ "forgotten_together", forgotten_together }, { "unlink_trash", unlink_trash },
 		{ "orphans_end_at_restart", orphans_end_at_restart },
 		{ "ids_never_again", ids_never_again },
 		{ "rename_plain", rename_plain },
