@@ -22,17 +22,27 @@ static int data_inode(struct fs *fs, uint64_t ino, struct inode_val *v, struct f
 	return v->attr.type == JFS_FILE ? 0 : -EINVAL;
 }
 
-/* One record: as much of the write's rest as the budget of keys takes. *done: bytes. */
-static int write_piece(struct fs_op *op, uint64_t ino, uint64_t off, const struct staged *s, uint32_t skip, unsigned budget,
-	uint32_t *done)
+/* From where on there are no extents in the way. A cut may have left some behind the end for later. */
+static uint64_t extents_end(const struct inode_val *v)
 {
+	const uint8_t simple = IL_PLAIN | IL_DATA_LOCAL;
+
+	return (v->lflags & simple) == simple ? v->attr.length : UINT64_MAX;
+}
+
+/* One record: as much of the write's rest as the budget of keys takes. *done: bytes. */
+static int write_piece(struct fs_op *op, uint64_t ino, const struct inode_val *v, uint64_t off, const struct staged *s, uint32_t skip,
+	unsigned budget, uint32_t *done)
+{
+	uint64_t free_from = extents_end(v);
+
 	*done = 0;
 	while (skip + *done < s->len) {
 		uint64_t at = off + *done;
 		uint32_t chunk = (uint32_t)(at >> JFS_CHUNK_BITS), pos = (uint32_t)(at & (JFS_CHUNK_SIZE - 1));
 		uint64_t n = s->len - skip - *done, room = JFS_CHUNK_SIZE - pos;
 		uint32_t want = pos + (uint32_t)(n < room ? n : room), to = want;
-		int rc = fs_op_clear(op, ino, chunk, pos, &to, &budget);
+		int rc = at < free_from ? fs_op_clear(op, ino, chunk, pos, &to, &budget) : 0;
 
 		if (rc)
 			return rc;
@@ -99,7 +109,7 @@ static int write_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, ui
 		struct fs_op op;
 
 		fs_op_begin(&op, fs, OP_WRITE);
-		rc = write_piece(&op, ino, *off + skip, s, skip, append ? APPEND_KEYS : FS_RECORD_KEYS, &done);
+		rc = write_piece(&op, ino, &v, *off + skip, s, skip, append ? APPEND_KEYS : FS_RECORD_KEYS, &done);
 		if (rc)
 			break;
 		skip += done;

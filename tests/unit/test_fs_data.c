@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 #include <sys/stat.h>
 
+#include "daemon/fs_internal.h"
 #include "tests/unit/fs_kit.h"
 
 /* A file is looked at through two windows, one of them across a chunk border; outside them it is zeroes. */
@@ -590,6 +591,29 @@ static void append_is_one_record(void)
 }
 
 /* What a close() without --writeback waits for: bytes that S3 may not have, and nothing else. */
+/* What a truncate leaves for later is split by a write that meets it behind the end, even where both end at the same byte. */
+static void write_meets_what_was_cut(void)
+{
+	uint8_t buf[200];
+	uint64_t ino;
+	struct fk f;
+
+	fk_init(&f);
+	ino = fk_file(&f, 1, "f");
+	memset(buf, 'a', sizeof(buf));
+	REQUIRE(fk_write(&f, ino, 0, buf, sizeof(buf)) == 0);
+	for (int i = 0; i < 2 * FS_INLINE_KEYS; i++)
+		REQUIRE(fk_write(&f, ino, 300 + 20 * (uint64_t)i, "0123456789", 10) == 0);
+	REQUIRE(fk_truncate(&f, ino, 100) == 0);
+	CHECK(fk_keys(&f, T_EXTENT, ino) > FS_INLINE_KEYS);
+	memset(buf, 'b', 100);
+	REQUIRE(fk_write(&f, ino, 100, buf, 100) == 0);
+	CHECK_EQ(fk_read(&f, ino, 0, buf, sizeof(buf)), 200);
+	for (int i = 0; i < 200; i++)
+		CHECK_EQ(buf[i], i < 100 ? 'a' : 'b');
+	fk_fini(&f);
+}
+
 static void unconfirmed_is_data(void)
 {
 	uint64_t ino, other, seq, done;
@@ -630,6 +654,7 @@ int main(int argc, char **argv)
 		{ "append_is_one_record", append_is_one_record },
 		{ "fallocate_modes", fallocate_modes },
 		{ "copy_errors", copy_errors },
+		{ "write_meets_what_was_cut", write_meets_what_was_cut },
 		{ "unconfirmed_is_data", unconfirmed_is_data },
 		{ "relatime", relatime },
 		{ "statfs_figures", statfs_figures },
