@@ -30,6 +30,18 @@ static uint64_t extents_end(const struct inode_val *v)
 	return (v->lflags & simple) == simple ? v->attr.length : UINT64_MAX;
 }
 
+/* Is there an extent of just this range? Then there is no other in it, and the new one takes its key. */
+static bool same_extent(struct fs *fs, uint64_t ino, uint32_t chunk, uint32_t from, uint32_t to)
+{
+	struct extent_val e;
+	const void *val;
+	struct jkey k;
+	size_t len;
+
+	key_extent(&k, ino, chunk, to - 1);
+	return view_get(fs->j, &k, &val, &len) == 0 && extent_val_decode(val, len, &e) == 0 && e.pos == from && e.len == to - from;
+}
+
 /* One record: as much of the write's rest as the budget of keys takes. *done: bytes. */
 static int write_piece(struct fs_op *op, uint64_t ino, const struct inode_val *v, uint64_t off, const struct staged *s, uint32_t skip,
 	unsigned budget, uint32_t *done)
@@ -42,8 +54,10 @@ static int write_piece(struct fs_op *op, uint64_t ino, const struct inode_val *v
 		uint32_t chunk = (uint32_t)(at >> JFS_CHUNK_BITS), pos = (uint32_t)(at & (JFS_CHUNK_SIZE - 1));
 		uint64_t n = s->len - skip - *done, room = JFS_CHUNK_SIZE - pos;
 		uint32_t want = pos + (uint32_t)(n < room ? n : room), to = want;
-		int rc = at < free_from ? fs_op_clear(op, ino, chunk, pos, &to, &budget) : 0;
+		int rc = 0;
 
+		if (at < free_from && !same_extent(op->fs, ino, chunk, pos, to))
+			rc = fs_op_clear(op, ino, chunk, pos, &to, &budget);
 		if (rc)
 			return rc;
 		if (to > pos) {
