@@ -14,7 +14,7 @@
 #include "util/log.h"
 
 #define HASH_SIZE 1024
-#define STREAMS 64
+#define STREAMS 1024
 
 enum mstate { MB_WAIT, MB_READY, MB_FAILED };
 
@@ -48,6 +48,11 @@ struct slice_reader {
 	uint64_t memory;
 	unsigned in_flight;
 	struct stream streams[STREAMS];
+	struct {
+		uint64_t id;
+		uint32_t k;
+		bool again; /* and it was read once more since */
+	} whole; /* the block of which all was fetched last, though a part was asked for; id 0: none, or it was in vain */
 	struct reader_stats st;
 	struct mblock *disk_head, **disk_tail; /* to be written to the disk cache, one reference each */
 	bool stopping;
@@ -286,18 +291,30 @@ static bool is_sequential(struct slice_reader *r, uint64_t id, uint32_t off, uin
 }
 
 /* Is a part of the block enough? Who comes again for another part gets all of it: small files that share a block are read
- * one after the other (spec 5). */
+ * one after the other (spec 5). And as long as that proves right, so does who comes to the next block for the first time. */
 static bool part_will_do(struct slice_reader *r, uint64_t id, uint32_t k)
 {
 	struct stream *s = &r->streams[id % STREAMS];
-	bool again;
+	bool again, all;
 
 	pthread_mutex_lock(&r->lock);
 	again = s->id == id && s->part == k + 1;
+	all = again || (r->whole.id && r->whole.again);
+	r->whole.id = all ? id : 0;
+	r->whole.k = k;
+	r->whole.again = again;
 	if (s->id == id)
 		s->part = k + 1;
 	pthread_mutex_unlock(&r->lock);
-	return !again;
+	return !all;
+}
+
+/* A read that needs no fetch [locked]. */
+static void note_hit(struct slice_reader *r, uint64_t id, uint32_t k, uint32_t len)
+{
+	r->whole.again |= r->whole.id == id && r->whole.k == k;
+	r->st.hits++;
+	r->st.hit_bytes += len;
 }
 
 static void read_ahead(struct slice_reader *r, uint64_t id, uint32_t slice_size, uint32_t k)
@@ -355,14 +372,12 @@ static int read_block(struct slice_reader *r, uint64_t id, uint32_t slice_size, 
 		b->refs++;
 		lru_del(b);
 		lru_add(r, b);
-		r->st.hits++;
-		r->st.hit_bytes += len;
+		note_hit(r, id, k, len);
 	} else {
 		pthread_mutex_unlock(&r->lock);
 		if (r->cfg.cache && cache_read(r->cfg.cache, id, k, size, off, buf, len) == 0) {
 			pthread_mutex_lock(&r->lock);
-			r->st.hits++;
-			r->st.hit_bytes += len;
+			note_hit(r, id, k, len);
 			pthread_mutex_unlock(&r->lock);
 			return 0;
 		}

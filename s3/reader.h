@@ -2,8 +2,8 @@
  *
  * Blocks are immutable and named by (slice id, block, size), so whatever is cached is right for ever. One fetch is in
  * flight per block; others wait for it. Sequential reading of a slice fetches the next blocks ahead. A small read of an
- * uncompressed block that is not read in order is a range GET, but the second in a row of one block; everything else fetches
- * the whole block.
+ * uncompressed block that is not read in order is a range GET, but the second of one block, and the first of the next one as long
+ * as blocks turn out to be read in parts; everything else fetches the whole block.
  *
  * Errors: -ENOENT no such object (a stock client compacted it away: reload the list, try once more); -EBADMSG the
  * object is shorter than its block or does not decompress; others as in s3/object.h. */

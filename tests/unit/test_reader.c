@@ -199,9 +199,42 @@ static void threads(void)
 	teardown();
 }
 
+/* Parts of blocks in no order. A block that is read in many is fetched once, the first of them twice; after one that was fetched in
+ * vain parts are fetched again. */
+static void parts_of_blocks(void)
+{
+	enum { SLICES = 200, PARTS = 8, MANY = 20 };
+	struct block_format f = {.volume = "v", .block_size = BS};
+	struct reader_config rc = {.format = f, .buffer_bytes = (SLICES + MANY) * (uint64_t)BS, .readahead = 2};
+	uint64_t seed = unit_seed();
+	struct slice_reader *r;
+	struct reader_stats st;
+	uint8_t got[1000];
+
+	setup();
+	uint8_t *data = random_slice(&seed, BS);
+	for (uint64_t id = 1; id <= SLICES + MANY; id++)
+		put_slice(&f, id, data, BS);
+	rc.store = store;
+	REQUIRE(reader_new(&rc, &r) == 0);
+	for (uint64_t id = 1; id <= SLICES; id++)
+		for (uint32_t i = 0; i < PARTS; i++)
+			CHECK(reader_read(r, id, BS, 50000 - 6000 * i, got, sizeof(got)) == 0 && memcmp(got, data + 50000 - 6000 * i, sizeof(got)) == 0);
+	reader_stats(r, &st);
+	CHECK_EQ(st.misses, SLICES);
+	CHECK_EQ(st.hits, SLICES * (PARTS - 1) - 1);
+	for (uint64_t id = SLICES + 1; id <= SLICES + MANY; id++)
+		CHECK(reader_read(r, id, BS, 30000, got, sizeof(got)) == 0 && memcmp(got, data + 30000, sizeof(got)) == 0);
+	reader_stats(r, &st);
+	CHECK_EQ(st.misses, SLICES + 1);
+	reader_free(r);
+	free(data);
+	teardown();
+}
+
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {{"reads", reads}, {"damaged", damaged}, {"threads", threads}, {0}};
+	static const struct unit_test tests[] = {{"reads", reads}, {"damaged", damaged}, {"threads", threads}, {"parts_of_blocks", parts_of_blocks}, {0}};
 
 	return unit_main(argc, argv, tests);
 }
