@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "redis/replayer_int.h"
 #include "util/boot.h"
@@ -205,6 +206,16 @@ static void upload_done(void *arg, int err)
 	event_post(ev);
 }
 
+/* Tells the window's first n slices from others. */
+static uint64_t slices_ids(const struct win *win, size_t n)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum = XXH3_64bits_withSeed(&win->w.slices.v[i].s.id, sizeof(uint64_t), sum);
+	return sum;
+}
+
 static int win_upload(struct replayer *r, struct win *win)
 {
 	size_t n = win->w.slices.n - win->slices_done;
@@ -222,6 +233,7 @@ static int win_upload(struct replayer *r, struct win *win)
 		ev->kind = EV_UPLOAD;
 		ev->end = win->w.end;
 		ev->slices = win->w.slices.n;
+		ev->ids = slices_ids(win, ev->slices);
 		ev->began_ms = clock_boot_ms();
 		if (k && !k->began_ms)
 			k->began_ms = ev->began_ms;
@@ -319,7 +331,7 @@ static int past_step(void *arg, uint64_t seq, const void *rec, size_t len)
  * False: nothing has happened since that could help. */
 static bool merge_forward(struct replayer *r, const struct win *win)
 {
-	struct known *k = known_last(r, win->w.end);
+	const uint64_t first = win->w.from, last = win->w.end;
 	uint64_t from = win->w.end > r->merged_to ? win->w.end : r->merged_to, step[2] = { MERGE_STEP, 0 };
 	size_t i = 0;
 
@@ -330,8 +342,8 @@ static bool merge_forward(struct replayer *r, const struct win *win)
 	log_warn("what=\"staged bytes cannot be read: the window is merged with what came after it\" seq=%llu to=%llu",
 		(unsigned long long)win->w.end, (unsigned long long)step[1]);
 	r->min_end = r->merged_to = step[1];
-	if (k)
-		k->stale = true;
+	for (size_t n = 0; n < r->known.n; n++) /* also those that it was merged from */
+		r->known.v[n].stale |= r->known.v[n].from >= first && r->known.v[n].end <= last;
 	for (size_t n = i; n < r->wins.n; n++) /* eager: answers for what is dropped are on their way */
 		r->in_step &= !r->wins.v[n]->sent;
 	wins_drop(r, i);
@@ -371,6 +383,8 @@ static void upload_event(struct replayer *r, const struct event *ev)
 {
 	struct win *win = win_find(r, ev->end);
 	struct known *k = known_last(r, ev->end);
+	/* Dropped, built anew or merged since, the window that ends there may have others. */
+	bool same = win && ev->slices <= win->w.slices.n && slices_ids(win, ev->slices) == ev->ids;
 
 	r->uploads--;
 	for (size_t i = 0; i < r->busy.n; i++)
@@ -378,8 +392,8 @@ static void upload_event(struct replayer *r, const struct event *ev)
 			r->busy.v[i--] = r->busy.v[--r->busy.n];
 	if (ev->err) {
 		log_error("what=\"upload failed\" seq=%llu err=\"%s\"", (unsigned long long)ev->end, strerror(-ev->err));
-		if (!win)
-			return; /* dropped since: it fails again if it is built anew as it was */
+		if (!same || !win->uploading)
+			return; /* it fails again if it is built anew as it was */
 		if (ev->err != -ECANCELED && (relist(r, win, ev->err) || merge_forward(r, win)))
 			return;
 		if (ev->err != -ECANCELED)
@@ -395,10 +409,10 @@ static void upload_event(struct replayer *r, const struct event *ev)
 	pthread_mutex_lock(&r->lock);
 	r->status.upload_bytes += ev->bytes;
 	pthread_mutex_unlock(&r->lock);
-	if (!win)
-		return; /* dropped since; recorded, and looked at again when it is built anew */
+	if (!same)
+		return; /* what is there instead is uploaded by itself */
 	win->uploading = false;
-	win->slices_done = ev->slices < win->w.slices.n ? ev->slices : win->w.slices.n;
+	win->slices_done = ev->slices;
 	win->uploaded = win->slices_done >= win->w.slices.n;
 	if (k && win->uploaded)
 		k->ended_ms = clock_boot_ms();

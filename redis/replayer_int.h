@@ -51,7 +51,8 @@ struct event { /* from other threads */
 	struct replayer *r;
 	enum { EV_UPLOAD, EV_DELETE } kind;
 	uint64_t end;	/* upload: the window's */
-	size_t slices;	/* upload: so many are there now */
+	size_t slices;	/* upload: so many are there now, */
+	uint64_t ids;	/* these (slices_ids) */
 	uint64_t bytes, began_ms;
 	char field[64]; /* delete: of zjfs.dead */
 	int err;

@@ -136,9 +136,9 @@ struct world {
 	atomic_bool gate, at_gate; /* an upload waits at a closed gate: in the replayer's thread, or in one of its own */
 	bool own_threads;
 	atomic_int on_their_way;
-	void (*held_done[8])(void *arg, int err);
-	void *held_arg[8];
-	int held;
+	struct upload *held[8]; /* under the lock, as the next */
+	int n_held;
+	uint32_t bad_from, bad_to; /* staged bytes that cannot be read */
 };
 
 struct id_search {
@@ -164,16 +164,21 @@ static bool is_recorded_durably(struct world *w, uint64_t id)
 	return journal_base_scan(w->j, &windows, 1, holds_id, &s) == 1;
 }
 
-/* Are the objects there that it copies from? A gc may have taken them. */
-static bool upload_can(const struct store *st, const struct slice_plan *plan)
+/* Are the objects there that it copies from, which a gc may have taken, and the staged bytes? */
+static int upload_can(const struct world *w, const struct slice_plan *plan)
 {
-	for (uint32_t k = 0; k < plan->n; k++)
-		if (plan->pieces[k].kind == PIECE_OBJECT && !store_get(st, plan->pieces[k].slice_id))
-			return false;
-	return true;
+	for (uint32_t k = 0; k < plan->n; k++) {
+		const struct slice_piece *p = &plan->pieces[k];
+
+		if (p->kind == PIECE_OBJECT && !store_get(w->st, p->slice_id))
+			return -ENOENT;
+		if (p->kind == PIECE_STAGED && p->off < w->bad_to && p->off + p->len > w->bad_from)
+			return -EBADMSG;
+	}
+	return 0;
 }
 
-/* 0, -ENOENT. */
+/* 0, -ENOENT, -EBADMSG: then nothing behind it was uploaded either. */
 static int upload_do(struct world *w, const struct slice_plan *plans, size_t n)
 {
 	int err = 0;
@@ -186,10 +191,9 @@ static int upload_do(struct world *w, const struct slice_plan *plans, size_t n)
 		usleep(1000);
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < n; i++) {
-		if (!upload_can(w->st, &plans[i])) {
-			err = -ENOENT;
+		err = upload_can(w, &plans[i]);
+		if (err)
 			break;
-		}
 		uint8_t *bytes = malloc(plans[i].size);
 		const struct ck_slice *old = store_get(w->st, plans[i].id);
 		uint32_t at = 0;
@@ -238,17 +242,52 @@ static struct slice_plan *plans_copy(const struct slice_plan *plans, size_t n)
 	return out;
 }
 
+static struct upload *upload_new(struct world *w, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
+{
+	struct upload *u = malloc(sizeof(*u));
+
+	REQUIRE(u);
+	*u = (struct upload){ w, plans_copy(plans, n), n, done, arg };
+	return u;
+}
+
+/* Answers, and frees it. */
+static void upload_end(struct upload *u, bool cancel)
+{
+	u->done(u->arg, cancel ? -ECANCELED : upload_do(u->w, u->plans, u->n));
+	for (size_t i = 0; i < u->n; i++)
+		free(u->plans[i].pieces);
+	free(u->plans);
+	free(u);
+}
+
 static void *upload_run(void *arg)
 {
-	struct upload u = *(struct upload *)arg;
+	struct world *w = ((struct upload *)arg)->w;
 
-	free(arg);
-	u.done(u.arg, upload_do(u.w, u.plans, u.n));
-	for (size_t i = 0; i < u.n; i++)
-		free(u.plans[i].pieces);
-	free(u.plans);
-	atomic_fetch_sub(&u.w->on_their_way, 1);
+	upload_end(arg, false);
+	atomic_fetch_sub(&w->on_their_way, 1);
 	return NULL;
+}
+
+static int held_count(struct world *w)
+{
+	pthread_mutex_lock(&w->lock);
+	int n = w->n_held;
+	pthread_mutex_unlock(&w->lock);
+	return n;
+}
+
+/* Number i of those that are held; then the others move up. */
+static void held_end(struct world *w, int i, bool cancel)
+{
+	struct upload *u;
+
+	pthread_mutex_lock(&w->lock);
+	u = w->held[i];
+	memmove(w->held + i, w->held + i + 1, (size_t)(--w->n_held - i) * sizeof(*w->held));
+	pthread_mutex_unlock(&w->lock);
+	upload_end(u, cancel);
 }
 
 static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
@@ -257,18 +296,17 @@ static int up_upload(void *ctx, const struct slice_plan *plans, size_t n, void (
 
 	for (size_t i = 0; i < n; i++)
 		CHECK(is_recorded_durably(w, plans[i].id));
-	if (atomic_load(&w->hold_uploads)) { /* answered when the uploader ends */
-		REQUIRE(w->held < 8);
-		w->held_done[w->held] = done;
-		w->held_arg[w->held++] = arg;
+	if (atomic_load(&w->hold_uploads)) { /* until held_end, or the uploader ends */
+		pthread_mutex_lock(&w->lock);
+		REQUIRE(w->n_held < 8);
+		w->held[w->n_held++] = upload_new(w, plans, n, done, arg);
+		pthread_mutex_unlock(&w->lock);
 		return 0;
 	}
 	if (w->own_threads) {
-		struct upload *u = malloc(sizeof(*u));
+		struct upload *u = upload_new(w, plans, n, done, arg);
 		pthread_t thread;
 
-		REQUIRE(u);
-		*u = (struct upload){ w, plans_copy(plans, n), n, done, arg };
 		atomic_fetch_add(&w->on_their_way, 1);
 		REQUIRE(pthread_create(&thread, NULL, upload_run, u) == 0 && pthread_detach(thread) == 0);
 		return 0;
@@ -369,8 +407,8 @@ static void replayer_down(struct world *w)
 
 	replayer_set(w, NULL);
 	replayer_stop(r);
-	while (w->held)
-		w->held--, w->held_done[w->held](w->held_arg[w->held], -ECANCELED);
+	while (held_count(w))
+		held_end(w, 0, true);
 	replayer_free(r);
 }
 
@@ -970,6 +1008,97 @@ static void history_33_late_script_of_an_earlier_composition(void)
 	world_free(w);
 }
 
+/* --- staged bytes that cannot be read --- */
+
+static void new_file(struct world *w, int name)
+{
+	struct m_inode *f = m_make(w->m, &w->m->now.i[1], name, JFS_FILE);
+
+	REQUIRE(f);
+	m_write(w->m, f, 0, 0, 100);
+}
+
+/* All that was done since becomes a window of its own, whose upload is held. */
+static void window_held(struct world *w, uint64_t since)
+{
+	int had = held_count(w);
+
+	journal_records(w, since);
+	for (int i = 0; i < 5000 && held_count(w) == had; i++)
+		usleep(1000);
+	REQUIRE(held_count(w) == had + 1);
+}
+
+/* Files of names 0 and 1 in one window; the bytes of the first cannot be read. */
+static struct world *world_with_a_bad_file(void)
+{
+	struct world *w = world_new(false, unit_seed());
+
+	atomic_store(&w->hold_uploads, 1);
+	new_file(w, 0);
+	new_file(w, 1);
+	w->bad_to = 100; /* what was staged first */
+	window_held(w, 0);
+	return w;
+}
+
+static void wait_windows(struct world *w, unsigned want)
+{
+	for (int i = 0; i < 5000 && status(w).windows != want; i++) {
+		replayer_kick(w->r); /* the count is renewed when it looks around */
+		usleep(1000);
+	}
+	CHECK_EQ(status(w).windows, want);
+}
+
+/* The others go on, whatever their slices shared with it. */
+static void bad_file_removed(bool crash)
+{
+	struct world *w = world_with_a_bad_file();
+	uint64_t from = w->m->seq;
+
+	held_end(w, 0, false);
+	wait_state(w, REPLAY_STOPPED);
+	m_unlink(w->m, &w->m->now.i[1], 0);
+	journal_records(w, from);
+	atomic_store(&w->hold_uploads, 0);
+	again(w, crash); /* as after jfs-recover discard */
+	drain_or_say(w);
+	compare(w);
+	CHECK_EQ(status(w).state, REPLAY_RUNNING);
+	world_free(w);
+}
+
+static void a_bad_file_is_removed(void)
+{
+	bad_file_removed(false);
+	bad_file_removed(true);
+}
+
+/* Windows are merged while they are being uploaded: an answer is about the slices that were sent, not about those of the
+ * window that ends there now. */
+static void an_answer_is_about_what_was_sent(void)
+{
+	struct world *w = world_with_a_bad_file();
+	uint64_t from = w->m->seq;
+
+	new_file(w, 2);
+	window_held(w, from);
+	from = w->m->seq;
+	m_unlink(w->m, &w->m->now.i[1], 0);
+	new_file(w, 3);
+	window_held(w, from);
+	wait_windows(w, 3);
+	held_end(w, 0, false); /* fails: all become one, which ends where the third did */
+	wait_windows(w, 1);
+	atomic_store(&w->hold_uploads, 0);
+	held_end(w, 1, false); /* the third; the second is never answered */
+	drain_or_say(w);
+	compare(w);
+	CHECK_EQ(status(w).state, REPLAY_RUNNING);
+	world_free(w);
+}
+
 /* The volume's objects go away when nothing names them any more and the retention is over; not before. */
 static void dead_objects_are_deleted(void)
 {
@@ -1055,6 +1184,8 @@ PACKED(history_43_too_old_after_a_crash)
 PACKED(young_slices_stay)
 PACKED(history_45_slow_upload)
 PACKED(history_33_late_script_of_an_earlier_composition)
+PACKED(a_bad_file_is_removed)
+PACKED(an_answer_is_about_what_was_sent)
 PACKED(eager_publishes_first)
 PACKED(eager_copies_find_what_lags)
 
@@ -1078,6 +1209,8 @@ int main(int argc, char **argv)
 		{ "history_45_slow_upload", history_45_slow_upload },
 		{ "history_33_late_script_of_an_earlier_composition", history_33_late_script_of_an_earlier_composition },
 		{ "history_50_foreign_positions", history_50_foreign_positions },
+		{ "a_bad_file_is_removed", a_bad_file_is_removed },
+		{ "an_answer_is_about_what_was_sent", an_answer_is_about_what_was_sent },
 		{ "dead_objects_are_deleted", dead_objects_are_deleted },
 		{ "eager_publishes_first", eager_publishes_first },
 		{ "eager_copies_find_what_lags", eager_copies_find_what_lags },
@@ -1090,6 +1223,8 @@ int main(int argc, char **argv)
 		{ "young_slices_stay_packed", young_slices_stay_packed },
 		{ "history_45_slow_upload_packed", history_45_slow_upload_packed },
 		{ "history_33_late_script_of_an_earlier_composition_packed", history_33_late_script_of_an_earlier_composition_packed },
+		{ "a_bad_file_is_removed_packed", a_bad_file_is_removed_packed },
+		{ "an_answer_is_about_what_was_sent_packed", an_answer_is_about_what_was_sent_packed },
 		{ "eager_publishes_first_packed", eager_publishes_first_packed },
 		{ "eager_copies_find_what_lags_packed", eager_copies_find_what_lags_packed },
 		{ NULL, NULL },
