@@ -59,6 +59,7 @@ void fs_free(struct fs *fs)
 	free(fs->spans);
 	free(fs->cuts);
 	free(fs->waiting);
+	ghosts_fini(&fs->ghosts);
 	fs_acl_free(fs);
 	fs_quota_free(fs);
 	free(fs);
@@ -187,7 +188,8 @@ void fs_op_begin(struct fs_op *op, struct fs *fs, enum rec_op kind)
 	op->now_ns = clock_wall_ns();
 	op->now = (int64_t)(op->now_ns / 1000000000u);
 	op->now_nsec = (uint32_t)(op->now_ns % 1000000000u);
-	op->keep = false;
+	op->keep = op->keep_ghost = false;
+	op->ghost = 0;
 	op->release_ino = 0;
 	op->internal = kind >= OP_INTERNAL;
 	fs_quota_begin(fs);
@@ -204,6 +206,8 @@ int fs_op_commit(struct fs_op *op, uint64_t *seq)
 		return FS_ROOM;
 	if (rc == 0)
 		fs_quota_settle(op, got);
+	if (rc == 0 && op->ghost)
+		ghost_drop(&op->fs->ghosts, op->ghost);
 	if (rc == 0 && seq)
 		*seq = got;
 	return rc;
@@ -366,6 +370,7 @@ int fs_need(struct fs_need *need, enum fs_need_kind kind, uint64_t ino, uint32_t
 
 int fs_inode(struct fs *fs, uint64_t ino, struct inode_val *v, struct fs_need *need)
 {
+	const struct ghost *g;
 	const void *val;
 	struct jkey k;
 	size_t len;
@@ -377,6 +382,11 @@ int fs_inode(struct fs *fs, uint64_t ino, struct inode_val *v, struct fs_need *n
 	rc = view_probe(fs->j, &k, &val, &len);
 	if (rc == 0)
 		return inode_val_decode(val, len, v);
+	g = ghost_find(&fs->ghosts, ino);
+	if (g) {
+		*v = g->v;
+		return 0;
+	}
 	if (rc == -ENOENT)
 		return fs_need(need, NEED_INODE, ino, 0);
 	return rc == -EKEYREVOKED ? -ENOENT : rc;

@@ -291,7 +291,7 @@ static int acl_set_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, 
 		*seq = v.seq;
 		return 0;
 	}
-	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, OP_SETATTR));
+	fs_op_begin_on(&op, fs, ino, &v, OP_SETATTR);
 	fs_op_touch(&op, &v, FS_CTIME);
 	fs_op_put(&op, ino, &v, 0);
 	return fs_op_commit(&op, seq);

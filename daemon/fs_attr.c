@@ -125,7 +125,7 @@ static int setattr_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, 
 		rc = setattr_mode(c, &v, set, need);
 	if (rc)
 		return rc;
-	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, set->valid & FSA_SIZE ? OP_TRUNCATE : OP_SETATTR));
+	fs_op_begin_on(&op, fs, ino, &v, set->valid & FSA_SIZE ? OP_TRUNCATE : OP_SETATTR);
 	if (set->valid & FSA_SIZE)
 		rc = fs_op_truncate(&op, ino, &v, set->size);
 	if (rc)
@@ -162,7 +162,7 @@ static int setflags_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino,
 		return -EROFS;
 	if (jfs_inode_is_trash(v.attr.parent) || (c->uid != 0 && c->uid != v.attr.uid))
 		return -EPERM;
-	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, OP_SETATTR));
+	fs_op_begin_on(&op, fs, ino, &v, OP_SETATTR);
 	v.attr.flags = (uint8_t)((v.attr.flags & ~mask) | (flags & mask));
 	fs_op_touch(&op, &v, FS_CTIME);
 	fs_op_put(&op, ino, &v, 0);
@@ -205,7 +205,7 @@ int fs_touch_atime(struct fs *fs, uint64_t ino)
 	journal_lock(fs->j);
 	rc = fs->cfg.read_only ? FS_NEED : fs_inode(fs, ino, &v, &need);
 	if (!rc && atime_due(fs, &v.attr, clock_wall_sec())) {
-		fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, OP_SETATTR));
+		fs_op_begin_on(&op, fs, ino, &v, OP_SETATTR);
 		fs_op_touch(&op, &v, FS_ATIME);
 		fs_op_put(&op, ino, &v, 0);
 		rc = fs_op_commit(&op, NULL);

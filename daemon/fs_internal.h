@@ -7,6 +7,7 @@
 #define JFS_DAEMON_FS_INTERNAL_H
 
 #include "daemon/fs.h"
+#include "daemon/fs_ghost.h"
 #include "daemon/fs_refs.h"
 #include "journal/extent.h"
 
@@ -32,6 +33,7 @@ struct fs {
 	struct cut *cuts;   /* scratch of fs_cuts_read */
 	size_t cuts_size;
 	struct extent_val *spans; /* scratch: FS_RECORD_KEYS */
+	struct ghosts ghosts;
 	uint64_t *waiting;	  /* orphans whose release found no room */
 	size_t waiting_n, waiting_size;
 	struct jkey reap_at; /* where fs_reap_step goes on */
@@ -54,17 +56,22 @@ struct fs_op {
 	uint64_t seq, now_ns;
 	int64_t now;
 	uint32_t now_nsec;
-	/* an inode that ends for Redis with this record while the kernel still holds it: kept by a second one */
-	bool keep;
+	/* an inode that ends for Redis with this record while the kernel still holds it: kept by a second one, or as a ghost */
+	bool keep, keep_ghost;
 	uint8_t keep_state; /* enum orphan_state */
 	uint64_t keep_ino;
 	struct inode_val keep_val;
+	const void *keep_target; /* of a symlink, in the view as it was before */
+	size_t keep_target_len;
+	uint64_t ghost; /* one that this record makes an orphan; 0: none */
 	/* an inode that went to trash and that nobody holds: forgotten by a second record */
 	uint64_t release_ino;
 	bool internal; /* not replayed: no quota hears of it */
 };
 
 void fs_op_begin(struct fs_op *op, struct fs *fs, enum rec_op kind);
+/* The same for a change of this inode, which may have lost its names: internal when Redis has dismantled it already. */
+void fs_op_begin_on(struct fs_op *op, struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op kind);
 /* 0 and *seq (may be NULL), FS_ROOM, -errno. */
 int fs_op_commit(struct fs_op *op, uint64_t *seq);
 void fs_op_put(struct fs_op *op, uint64_t ino, struct inode_val *v, unsigned flags); /* stamps v->seq */
@@ -124,8 +131,6 @@ void fs_op_after_drop(struct fs_op *op);
 /* Deletes all local keys of an inode: some in the record, more of them lazily. */
 void fs_op_dismantle(struct fs_op *op, uint64_t ino, const struct inode_val *v, bool tombstone);
 int fs_orphan_release(struct fs *fs, uint64_t ino); /* 0, FS_ROOM, -errno */
-/* Where changes of this inode belong: internal when Redis has dismantled it already. */
-enum rec_op fs_orphan_op(struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op op);
 
 /* fs_quota.c */
 int fs_quota_load(struct fs *fs);

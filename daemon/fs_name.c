@@ -239,6 +239,7 @@ int fs_create(struct fs *fs, const struct fs_cred *c, uint64_t parent, const cha
 
 int fs_readlink(struct fs *fs, uint64_t ino, char *buf, size_t *n, struct fs_need *need)
 {
+	const struct ghost *g;
 	struct inode_val v;
 	const void *val;
 	struct jkey k;
@@ -251,8 +252,14 @@ int fs_readlink(struct fs *fs, uint64_t ino, char *buf, size_t *n, struct fs_nee
 		rc = -EINVAL;
 	if (rc)
 		goto out;
+	g = ghost_find(&fs->ghosts, ino);
 	key_symlink(&k, ino);
-	rc = view_probe(fs->j, &k, &val, &len);
+	if (g) {
+		val = g->target;
+		len = g->target_len;
+	} else {
+		rc = view_probe(fs->j, &k, &val, &len);
+	}
 	if (rc == -ENOENT)
 		rc = fs_need(need, NEED_SYMLINK, ino, 0);
 	else if (rc == -EKEYREVOKED)

@@ -4,8 +4,9 @@
  *                            record: replay stores directories as they are); the last forget only forgets it here
  *   regular file, held       IT_SUSTAIN; the last forget's record has IT_GONE and the counters
  *   regular file, not held   IT_GONE and the counters at once
- *   anything else            IT_GONE and the counters at once; if held, a second, internal record keeps our copy, so that
- *                            no replayable record ever names an inode after its IT_GONE
+ *   anything else            IT_GONE and the counters at once; if held, it lives on as a ghost (fs_ghost.h), for which nothing
+ *                            is journaled; or, if it may have attributes, a second, internal record keeps our copy, so
+ *                            that no replayable record ever names an inode after its IT_GONE
  * Local keys go with the inode: up to FS_INLINE_KEYS in the record, the rest behind a cut at 0 by fs_reap_step. A crash
  * between two records leaves at worst an orphan, which fs_reap_orphans ends at the next mount. */
 #include <errno.h>
@@ -94,6 +95,17 @@ static void drop_counted(struct fs_op *op, uint64_t ino, const struct inode_val 
 	rec_gone(op->r, ino, v->attr.length);
 }
 
+/* What a symlink says, for its ghost; true for all else. */
+static bool target_read(struct fs_op *op, uint64_t ino, const struct inode_val *v)
+{
+	struct jkey k;
+
+	op->keep_target = NULL;
+	op->keep_target_len = 0;
+	key_symlink(&k, ino);
+	return v->attr.type != JFS_SYMLINK || view_get(op->fs->j, &k, &op->keep_target, &op->keep_target_len) == 0;
+}
+
 void fs_op_drop(struct fs_op *op, uint64_t parent, const char *name, size_t n, uint64_t ino, struct inode_val *v)
 {
 	bool dir = v->attr.type == JFS_DIR, held;
@@ -133,7 +145,8 @@ void fs_op_drop(struct fs_op *op, uint64_t parent, const char *name, size_t n, u
 	} else {
 		drop_counted(op, ino, v);
 		op->keep = held;
-		if (held) {
+		op->keep_ghost = held && v->lflags & IL_PLAIN && !ghosts_full(&op->fs->ghosts) && target_read(op, ino, v);
+		if (held && !op->keep_ghost) {
 			key_inode(&k, ino);
 			rec_del(op->r, &k, 0);
 		} else {
@@ -168,6 +181,9 @@ void fs_op_after_drop(struct fs_op *op)
 		waiting_add(fs, op->release_ino);
 	fs->trash_left = left;
 	if (!op->keep)
+		return;
+	op->keep_val.seq = op->seq;
+	if (op->keep_ghost && ghost_add(&fs->ghosts, op->keep_ino, &op->keep_val, op->keep_target, op->keep_target_len) == 0)
 		return;
 	/* Without this record a still held directory or symlink answers ENOENT, and its attributes wait for the next
 	 * mount to be reaped: no reason to fail what has been done. */
@@ -204,13 +220,23 @@ bool fs_is_orphan(struct fs *fs, uint64_t ino)
 	return orphan;
 }
 
-enum rec_op fs_orphan_op(struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op op)
+void fs_op_begin_on(struct fs_op *op, struct fs *fs, uint64_t ino, const struct inode_val *v, enum rec_op kind)
 {
+	const struct ghost *g = v->attr.nlink ? NULL : ghost_find(&fs->ghosts, ino);
 	uint8_t state;
+	struct jkey k;
 
-	if (v->attr.nlink > 0)
-		return op;
-	return orphan_state(fs, ino, &state) == 0 && state == ORPHAN_GONE ? OP_EVICT : op;
+	if (g || (v->attr.nlink == 0 && orphan_state(fs, ino, &state) == 0 && state == ORPHAN_GONE))
+		kind = OP_EVICT;
+	fs_op_begin(op, fs, kind);
+	if (!g)
+		return;
+	orphan_put(op, ino, ORPHAN_GONE);
+	if (v->attr.type == JFS_SYMLINK) {
+		key_symlink(&k, ino);
+		rec_put(op->r, &k, g->target, g->target_len, 0);
+	}
+	op->ghost = ino;
 }
 
 struct release {
@@ -221,11 +247,16 @@ struct release {
 	bool counted; /* Redis is to hear of it: the record is replayed */
 };
 
-/* 0, and what there is to release; 1: nothing any more; -errno. */
+/* 0, and what there is to release; 1: nothing any more, or a ghost, which has gone; -errno. */
 static int release_find(struct fs *fs, uint64_t ino, struct release *r)
 {
-	int rc = orphan_state(fs, ino, &r->state);
+	int rc;
 
+	if (ghost_find(&fs->ghosts, ino)) {
+		ghost_drop(&fs->ghosts, ino);
+		return 1;
+	}
+	rc = orphan_state(fs, ino, &r->state);
 	if (rc)
 		return rc == -ENOENT ? 1 : rc;
 	rc = view_get_inode(fs->j, ino, &r->v);

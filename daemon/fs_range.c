@@ -288,7 +288,7 @@ static int compact_locked(struct fs *fs, uint64_t ino, uint32_t *chunk, uint64_t
 	if (rc)
 		return rc;
 	chunks = (uint32_t)((v.attr.length + JFS_CHUNK_SIZE - 1) >> JFS_CHUNK_BITS);
-	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, OP_COMPACT));
+	fs_op_begin_on(&op, fs, ino, &v, OP_COMPACT);
 	for (unsigned n = 0; at < chunks && n < FS_RECORD_KEYS; n++)
 		rec_compact(op.r, ino, at++);
 	fs_op_put(&op, ino, &v, 0);

@@ -153,7 +153,7 @@ static int change_locked(struct fs *fs, const struct fs_cred *c, uint64_t ino, c
 		return -EEXIST;
 	if (rc == -ENOENT && (!val || (flags & XATTR_REPLACE)))
 		return -ENODATA;
-	fs_op_begin(&op, fs, fs_orphan_op(fs, ino, &v, val ? OP_SETXATTR : OP_REMOVEXATTR));
+	fs_op_begin_on(&op, fs, ino, &v, val ? OP_SETXATTR : OP_REMOVEXATTR);
 	v.lflags &= (uint8_t)~IL_PLAIN;
 	if (val)
 		rec_put(op.r, k, val, len, 0);
