@@ -110,7 +110,7 @@ static void look_at_start(struct gather *g, struct journal *j)
 
 int windows_look(struct journal *j, const struct rds_position *pos, struct windows_found *out)
 {
-	struct jkey from = {.len = 1, .b = {T_WINDOW}};
+	struct jkey from;
 	struct gather g = {.pos = pos, .out = out};
 	const uint8_t *key, *val;
 	struct view_iter *it;
@@ -119,6 +119,8 @@ int windows_look(struct journal *j, const struct rds_position *pos, struct windo
 
 	*out = (struct windows_found){0};
 	buf_init(&g.bytes, 0);
+	/* Trim takes parts away in pieces: what ended before it may not be whole any more, and is nobody's. */
+	key_window(&from, journal_mark(j, WM_TRIM), 0);
 	journal_lock(j);
 	look_at_start(&g, j);
 	it = view_seek(j, &from, 1);

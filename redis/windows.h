@@ -1,5 +1,5 @@
-/* The windows that the journal remembers (T_WINDOW, redis/window.h): are they whole, and is a position of Redis one of
- * theirs? */
+/* The windows that the journal remembers (T_WINDOW, redis/window.h), from trim on: are they whole, and is a position of Redis
+ * one of theirs? */
 #ifndef JFS_REDIS_WINDOWS_H
 #define JFS_REDIS_WINDOWS_H
 

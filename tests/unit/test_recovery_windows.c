@@ -129,6 +129,28 @@ static void composed_anew(void)
 	kit_fini(&k);
 }
 
+/* Of what ends before trim some parts may be gone already. */
+static void trimmed(void)
+{
+	struct windows_found f;
+	struct kit k;
+
+	kit_init(&k);
+	kit_open(&k);
+	put_window(&k, 5, 10, 0, 17, 0, false);
+	put_window(&k, 10, 20, 1, 17, 99, false);
+	f = look(&k, 10, 1);
+	CHECK(f.windows == 2 && f.damaged == 1);
+	journal_raise(k.j, WM_TRIM, 11);
+	f = look(&k, 10, 1);
+	CHECK(f.windows == 1 && f.damaged == 0 && f.same); /* it is where the other one began */
+	journal_raise(k.j, WM_TRIM, 20);
+	f = look(&k, 20, 2);
+	CHECK(f.windows == 1 && f.same);
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 static enum windows_place place(struct kit *k, uint64_t seq, int c, uint64_t left, int left_c, uint64_t trim)
 {
 	struct rds_position have = {.seq = seq}, mine = {.seq = left};
@@ -175,7 +197,7 @@ static void places(void)
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {{"positions", positions}, {"damage", damage}, {"composed_anew", composed_anew},
-		{"places", places}, {NULL, NULL}};
+		{"trimmed", trimmed}, {"places", places}, {NULL, NULL}};
 
 	return unit_main(argc, argv, tests);
 }
