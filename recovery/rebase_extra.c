@@ -112,11 +112,10 @@ static int remove_old(struct walk *w, int dir, const char *name, const struct ti
 	walk_beat(w);
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
 		return errno == ENOENT ? 0 : walk_fail(w, "stat", errno);
-	if (!S_ISDIR(st.st_mode)) {
-		if (walk_newer(w, &st, *known))
-			return 0;
+	if (walk_newer(w, &st, *known)) /* a directory also when a name in it came or went */
+		return 0;
+	if (!S_ISDIR(st.st_mode))
 		return unlinkat(dir, name, 0) && errno != EPERM ? walk_fail(w, "cannot be removed", errno) : 0;
-	}
 	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return walk_fail(w, "open", errno);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What jfs-recover rebase must not do to others: overwrite what they changed since, or remove what is nowhere else."""
 import os
+import shutil
 import struct
 import sys
 import time
@@ -54,6 +55,28 @@ def a_file_of_another_host_outlives_our_later_work(t):
     for name in theirs:
         assert got.get(name) == theirs[name], (name, changes(r))
     assert changes(r)["/later"] == "new" and "ours" in [bytes_of(p).decode() for p in conflicts(t, volume, "both")], changes(r)
+    volume.check()
+
+
+@test(timeout=120, needs=NEEDS)
+def a_directory_that_others_made_is_theirs(t):
+    """Even an empty one, deep in what was removed here."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--upload-delay", "1h")
+    os.makedirs(m.path("gone/sub"))
+    for name in ("gone/file", "gone/sub/file"):
+        put(m.path(name), b"removed here")
+    m.flush()
+    dump = without_private(volume.keys())
+    shutil.rmtree(m.path("gone"))
+    restore(volume, dump)
+    other = Mount(t, volume, "--writeback", name="other")
+    os.mkdir(other.path("gone/sub/theirs"))
+    other.umount(flush=True)
+    kill(m)
+    r = rebase(t, m, "--apply", "--delete", "--trust-objects", status=REPAIRED)
+    got = seen_elsewhere(t, volume, "after")
+    assert "gone/sub/theirs" in got and "gone/file" not in got, (sorted(got), r)
     volume.check()
 
 
