@@ -205,6 +205,8 @@ static int export_file(struct export *x, int dir, const char *name, const struct
 	if (!rc)
 		rc = copy_staged(x, fd, ino, a->length, &bad);
 	if (!rc)
+		rc = plain_owner(fd, a);
+	if (!rc)
 		rc = plain_xattrs(x->fs, fd, ino, true, NULL, x->r, path);
 	if (!rc)
 		rc = plain_attributes(fd, a);
@@ -230,7 +232,9 @@ static int export_dir(struct export *x, int dir, const char *name, const char *p
 
 	if (fd < 0)
 		return fail(x, path, "cannot be made", errno);
-	rc = plain_xattrs(x->fs, fd, ino, true, NULL, x->r, path);
+	rc = plain_owner(fd, a);
+	if (!rc)
+		rc = plain_xattrs(x->fs, fd, ino, true, NULL, x->r, path);
 	if (!rc)
 		rc = plain_attributes(fd, a);
 	close(fd);

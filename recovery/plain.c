@@ -21,13 +21,16 @@ static void times_of(const struct jfs_attr *a, struct timespec times[2])
 	times[1] = plain_mtime(a);
 }
 
+int plain_owner(int fd, const struct jfs_attr *a)
+{
+	return fchown(fd, a->uid, a->gid) && errno != EPERM ? -errno : 0;
+}
+
 int plain_attributes(int fd, const struct jfs_attr *a)
 {
 	struct timespec times[2];
 
 	times_of(a, times);
-	if (fchown(fd, a->uid, a->gid) && errno != EPERM)
-		return -errno;
 	if (fchmod(fd, a->mode) && errno != EPERM)
 		return -errno;
 	return futimens(fd, times) ? -errno : 0;

@@ -9,7 +9,9 @@
 #include "daemon/fs.h"
 #include "recovery/report.h"
 
-/* Owner, mode, times. 0, -errno. */
+/* Comes before all others: a change of owner takes set-id bits and security.capability away. 0, -errno. */
+int plain_owner(int fd, const struct jfs_attr *a);
+/* Mode and times. Comes last: extended attributes need the right to write. 0, -errno. */
 int plain_attributes(int fd, const struct jfs_attr *a);
 /* Those of the inode that fd does not have like that; *changed (may be NULL) tells that there was one. What only Redis has is
  * a finding for `path`. `set` false: only compare. 0, -errno. */

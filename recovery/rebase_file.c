@@ -159,7 +159,9 @@ int rebase_attributes(struct fs *fs, int dir, const char *name, uint64_t ino, co
 
 	if (fd < 0)
 		return -errno;
-	rc = plain_xattrs(fs, fd, ino, true, NULL, r, path);
+	rc = plain_owner(fd, a);
+	if (!rc)
+		rc = plain_xattrs(fs, fd, ino, true, NULL, r, path);
 	if (!rc)
 		rc = plain_xattrs_drop(fs, fd, ino, true, &changed);
 	if (!rc)
@@ -179,6 +181,8 @@ static int make_file(struct local_bytes *b, int dir, uint64_t ino, const struct 
 		rc = -errno;
 	if (!rc)
 		rc = local_bytes_read(b, ino, a->length, write_part, &fd, why);
+	if (!rc)
+		rc = plain_owner(fd, a);
 	if (!rc)
 		rc = plain_xattrs(b->fs, fd, ino, true, NULL, r, path);
 	if (!rc)

@@ -302,7 +302,9 @@ static int dir_attributes(struct walk *w, int dir, uint64_t ino, const struct in
 	if (!path)
 		return -ENOMEM;
 	walk_beat(w);
-	rc = plain_xattrs(w->fs, dir, ino, w->c->apply, &changed, w->r, path);
+	rc = w->c->apply ? plain_owner(dir, a) : 0;
+	if (!rc)
+		rc = plain_xattrs(w->fs, dir, ino, w->c->apply, &changed, w->r, path);
 	free(path);
 	if (!rc)
 		rc = plain_xattrs_drop(w->fs, dir, ino, w->c->apply, &changed);

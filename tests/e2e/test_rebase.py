@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from harness import *  # noqa: E402,F403
 from rebasing import asides, changes, only_objects, put, rebase, seen_elsewhere  # noqa: E402
-from recovering import (BACKLOG, BROKEN, CANNOT, CLEAN, REPAIRED, bytes_of, check, fill, kill, lease, listing,  # noqa: E402
+from recovering import (BACKLOG, BROKEN, CANNOT, CAPABILITY, CLEAN, REPAIRED, bytes_of, check, fill, kill, lease, listing,  # noqa: E402
                         recover, restore, without_private)
 
 NEEDS = ("root", "fuse", "jfs")
@@ -31,6 +31,7 @@ def every_kind(m):
     os.chown(m.path("kinds/sparse"), 12, 34)
     os.chmod(m.path("kinds/sparse"), 0o4711)
     os.setxattr(m.path("kinds/sparse"), "user.colour", b"\x00blue")
+    os.setxattr(m.path("kinds/sparse"), "security.capability", CAPABILITY)
     os.setxattr(m.path("kinds/dir"), "user.of", b"a directory")
     os.link(m.path("kinds/sparse"), m.path("kinds/dir/again"))
     os.symlink("a target \xff".encode("latin-1"), os.fsencode(m.path("kinds/link")))
@@ -51,9 +52,11 @@ def p8_a_backup_older_than_the_log_is_rebased(t):
     fill(m)
     put(m.path("old"), b"1" * 10000)
     put(m.path("gone"), b"gone")
+    put(m.path("program"), b"a program")
     m.flush()
     backup = volume.keys()
     every_kind(m)
+    os.setxattr(m.path("program"), "security.capability", CAPABILITY)
     put(m.path("old"), b"2" * 20000)
     os.unlink(m.path("gone"))
     os.chmod(m.path("a"), 0o700)
@@ -75,7 +78,7 @@ def p8_a_backup_older_than_the_log_is_rebased(t):
     r = rebase(t, m, status=BACKLOG)
     dry = changes(r)
     assert dry["/kinds"] == dry["/kinds/dir/2"] == dry["/larger"] == dry["/last"] == "new", dry
-    assert dry["/old"] == dry["/a"] == "changed" and dry["/gone"] == dry["/big"] == "kept", dry
+    assert dry["/old"] == dry["/a"] == dry["/program"] == "changed" and dry["/gone"] == dry["/big"] == "kept", dry
     assert volume.keys() == keys and asides(m) == [], "a dry run has changed something"
     r = rebase(t, m, "--apply", "--delete", status=REPAIRED)
     done = changes(r)
@@ -90,6 +93,8 @@ def p8_a_backup_older_than_the_log_is_rebased(t):
     assert os.stat(m.path("kinds/sparse")).st_ino == os.stat(m.path("kinds/dir/again")).st_ino
     assert os.getxattr(m.path("kinds/sparse"), "user.colour") == b"\x00blue"
     assert os.getxattr(m.path("kinds/dir"), "user.of") == b"a directory"
+    for name in ("kinds/sparse", "program"):
+        assert os.getxattr(m.path(name), "security.capability") == CAPABILITY, name
     put(m.path("goes on"), b"yes")
     m.umount(flush=True)
     volume.check()

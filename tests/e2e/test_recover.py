@@ -13,7 +13,7 @@ import keyspace  # noqa: E402
 from core import descendants_of  # noqa: E402
 from crashes import loop_folder  # noqa: E402
 from harness import *  # noqa: E402,F403
-from recovering import (BACKLOG, BROKEN, CANNOT, CLEAN, REPAIRED, USAGE, bytes_of, cache_of, check, exported, fill, kill,  # noqa: E402
+from recovering import (BACKLOG, BROKEN, CANNOT, CAPABILITY, CLEAN, REPAIRED, USAGE, bytes_of, cache_of, check, exported, fill, kill,  # noqa: E402
                         lease, listing, recover, states)
 
 LOCAL = ("root", "fuse", "jfs")
@@ -466,6 +466,7 @@ def export_writes_what_is_only_here(t):
     os.mkfifo(m.path("a/fifo"), 0o640)
     os.setxattr(m.path("big"), "user.note", b"kept")
     os.chown(m.path("big"), 12, 34)
+    os.setxattr(m.path("big"), "security.capability", CAPABILITY)
     os.utime(m.path("a/c/f"), ns=(5, 6))
     os.utime(m.path("a"), ns=(7, 8))
     want = listing(m.dir)
@@ -480,6 +481,7 @@ def export_writes_what_is_only_here(t):
         assert got == want, [(p, got.get(p), want.get(p)) for p in {*got, *want} if got.get(p) != want.get(p)]
         assert r["exported"]["files"] == 4 and r["exported"]["partial"] == 0, r["exported"]
         assert os.getxattr(os.path.join(target, "big"), "user.note") == b"kept"
+        assert os.getxattr(os.path.join(target, "big"), "security.capability") == CAPABILITY
     assert os.stat(os.path.join(target, "sparse")).st_blocks < 1000
     assert tree_of_cache(m) == before, "export has changed the journal"
     m.mount()

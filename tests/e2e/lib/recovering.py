@@ -78,6 +78,10 @@ def listing(top):
     return out
 
 
+# What setcap cap_net_bind_service+ep writes. Who changes the owner of a file takes it away.
+CAPABILITY = (2 << 24 | 1).to_bytes(4, "little") + (1 << 10).to_bytes(4, "little") + b"\0" * 12
+
+
 def restore(volume, keys):
     with volume.redis.client(volume.db) as c:
         c("FLUSHDB")
