@@ -11,6 +11,7 @@
 #include "daemon/asked.h"
 #include "daemon/caller.h"
 #include "daemon/transport.h"
+#include "daemon/virt.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -204,8 +205,10 @@ void req_done(struct req *r, int err)
 	struct session *s = r->s;
 	bool elsewhere = r->on_heap;
 
-	stats_op(s->stats, r->op->stat, clock_mono_ns() - r->started_ns, err);
-	accesslog_add(s->alog, r, err);
+	if (!r->op->unseen) {
+		stats_op(s->stats, r->op->stat, clock_mono_ns() - r->started_ns, err);
+		accesslog_add(s->alog, r, err);
+	}
 	if (!elsewhere) {
 		reply(r, err);
 	} else if (gate_enter(s)) {
@@ -222,7 +225,8 @@ static void req_drop(struct req *r, bool ran)
 {
 	if (ran && r->op->gives_entry)
 		fs_forget(r->s->fs, r->attr.ino, 1);
-	stats_op(r->s->stats, r->op->stat, clock_mono_ns() - r->started_ns, -EINTR);
+	if (!r->op->unseen)
+		stats_op(r->s->stats, r->op->stat, clock_mono_ns() - r->started_ns, -EINTR);
 	req_free(r);
 }
 
@@ -339,6 +343,8 @@ static struct worker_pool *pool_of(const struct req *r)
 		return r->need.kind == NEED_INODE_IDS ? s->ids : s->net;
 	if (r->op->lane == GATE_DATA)
 		return s->data;
+	if (virt_is(r->ino))
+		return s->control;
 	return r->why == REQ_PARK ? s->net : s->room;
 }
 

@@ -46,9 +46,10 @@ struct session {
 	struct stats *stats;
 	struct fuse_session *se;
 	struct transport *transport;
-	/* Who waits for the network; for room in the journal; writers, whose pwrite may sleep; for inode numbers. Each kind may
+	/* Who waits for the network; for room in the journal; writers, whose pwrite may sleep; for inode numbers; for commands of
+	 * .control, which wait for the others, and for the kernel's lock of a directory, which one of them may hold. Each kind may
 	 * fill its own queue only. */
-	struct worker_pool *net, *room, *data, *ids;
+	struct worker_pool *net, *room, *data, *ids, *control;
 	atomic_uint appending; /* transport threads in a pwrite: never all of them */
 	struct virt *virt;
 	struct trash *trash;
@@ -82,6 +83,7 @@ struct op {
 	int (*send)(struct req *r); /* fuse_reply_*'s result */
 	bool gives_entry;	    /* run() took a kernel reference of r->attr.ino: given back when the reply fails */
 	enum gate_lane lane;	    /* what it adds to; GATE_NONE also for all that frees */
+	bool unseen;		    /* neither counted nor logged: else who waits for the next line of a log would make it */
 };
 
 struct req {

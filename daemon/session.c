@@ -22,7 +22,7 @@
 
 /* The protocol's minor version from which a write past the page cache drops the pages before and after it: Linux 6.16. */
 enum { CACHE_DROPPED_AFTER_DIRECT = 44 };
-enum { NET_WORKERS = 32, ROOM_WORKERS = 32, DATA_WORKERS = 16, IDS_WORKERS = 1, READAHEAD_KB = 1024 };
+enum { NET_WORKERS = 32, ROOM_WORKERS = 32, DATA_WORKERS = 16, IDS_WORKERS = 1, CONTROL_WORKERS = 32, READAHEAD_KB = 1024 };
 
 /* The lease makes us the only writer: what the kernel knows stays true until we say otherwise. A mount without one lets it
  * ask again, as stock does. */
@@ -153,19 +153,6 @@ out:
 	return r;
 }
 
-/* Opens a file, so that the kernel learns that there are no handles. Until somebody does, it sends a RELEASE for each file that
- * is made and closed. By way of a copy of the mount, so that nobody finds ours busy; best effort (needs root). */
-static void teach_no_handles(const char *mountpoint)
-{
-	int copy = open_tree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	int fd = copy < 0 ? -1 : openat(copy, ".control", O_RDONLY | O_CLOEXEC);
-
-	if (fd >= 0)
-		close(fd);
-	if (copy >= 0)
-		close(copy);
-}
-
 static void *waiter_main(void *arg)
 {
 	struct session *s = arg;
@@ -190,6 +177,7 @@ static void source_session(void *ctx, struct stats_text *t)
 	stats_int(t, "workers_busy", "room", worker_backlog(s->room));
 	stats_int(t, "workers_busy", "data", worker_backlog(s->data));
 	stats_int(t, "workers_busy", "ids", worker_backlog(s->ids));
+	stats_int(t, "workers_busy", "control", worker_backlog(s->control));
 	if (fs_statfs(s->fs, 0, &st) == 0) {
 		stats_int(t, "total_space", NULL, (int64_t)st.total);
 		stats_int(t, "total_inodes", NULL, (int64_t)st.inodes_total);
@@ -223,12 +211,13 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 	s->room = worker_pool_new(ROOM_WORKERS, "jfs-room");
 	s->data = worker_pool_new(DATA_WORKERS, "jfs-data");
 	s->ids = worker_pool_new(IDS_WORKERS, "jfs-ids");
+	s->control = worker_pool_new(CONTROL_WORKERS, "jfs-control");
 	s->alog = accesslog_new();
 	s->asked = asked_new();
 	s->virt = virt_new(s);
 	s->trash = trash_new();
 	r = waits_init(s);
-	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->data || !s->ids || !s->alog || !s->asked || !s->virt || !s->trash)
+	if (r || s->gone_fd < 0 || !s->net || !s->room || !s->data || !s->ids || !s->control || !s->alog || !s->asked || !s->virt || !s->trash)
 		r = errmsg_set(e, -ENOMEM, "cannot set up the session: out of memory or descriptors");
 	else
 		r = session_mount(s, e);
@@ -248,7 +237,6 @@ int session_open(const struct session_config *cfg, struct fs *fs, const struct l
 		return r;
 	}
 	mountinfo_readahead(s->cfg.mountpoint, READAHEAD_KB);
-	teach_no_handles(s->cfg.mountpoint);
 	*out = s;
 	return 0;
 }
@@ -299,11 +287,13 @@ void session_stop(struct session *s)
 	worker_pool_end(s->room);
 	worker_pool_end(s->data);
 	worker_pool_end(s->ids);
+	worker_pool_end(s->control);
 	worker_pool_free(s->net);
 	worker_pool_free(s->room);
 	worker_pool_free(s->data);
 	worker_pool_free(s->ids);
-	s->net = s->room = s->data = s->ids = NULL;
+	worker_pool_free(s->control);
+	s->net = s->room = s->data = s->ids = s->control = NULL;
 	/* From here on a callback of the journal does not reply any more: the descriptor goes away. */
 	pthread_mutex_lock(&s->gate_lock);
 	s->stopped = true;
@@ -378,5 +368,5 @@ void session_entry_changed_soon(struct session *s, uint64_t parent, const char *
 	*e = (struct entry_job){ .job.run = entry_job_run, .s = s, .parent = parent, .n = n };
 	memcpy(e->name, name, n);
 	e->name[n] = '\0';
-	worker_submit(s->net, &e->job);
+	worker_submit(s->control, &e->job);
 }

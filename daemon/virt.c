@@ -278,18 +278,6 @@ void virt_forget(struct session *s, fuse_ino_t ino, uint64_t n)
 }
 
 /* --- getattr: where readers wait --- */
-struct virt_job {
-	struct worker_job job; /* first */
-	struct instance *in;
-	fuse_req_t q;
-	int route;
-	/* .control: */
-	struct tree_caller who;
-	uint32_t verb;
-	size_t len;
-	uint8_t payload[];
-};
-
 static bool must_wait(const struct instance *in)
 {
 	if (in->v->stopping || instance_size(in) > in->read_end)
@@ -308,13 +296,14 @@ static void answer_attr(struct virt *v, struct instance *in, fuse_req_t q)
 }
 
 /* The next line, or "#" after an idle second (spec 6.1); an answer of .control as long as it takes. */
-static void wait_for_more(struct worker_job *job)
+static int wait_for_more(struct req *r)
 {
-	struct virt_job *j = (struct virt_job *)job;
-	struct instance *in = j->in;
-	struct virt *v = in->v;
+	struct virt *v = r->s->virt;
+	struct instance *in = instance_get(v, r->ino);
 	struct timespec until = clock_mono_after_ms(IDLE_MS);
 
+	if (!in)
+		return -ENOENT;
 	pthread_mutex_lock(&v->lock);
 	while (must_wait(in)) {
 		if (files[in->file].kind != V_ACCESSLOG)
@@ -323,31 +312,34 @@ static void wait_for_more(struct worker_job *job)
 			buf_puts(&in->text, "#\n");
 	}
 	pthread_mutex_unlock(&v->lock);
-	transport_set_route(j->route);
-	answer_attr(v, in, j->q);
 	instance_put(v, in, 1);
-	free(j);
-}
-
-/* Hands the instance (its reference too) to a worker. */
-static int virt_park(struct session *s, struct instance *in, fuse_req_t q)
-{
-	struct virt_job *j = calloc(1, sizeof(*j));
-
-	if (!j)
-		return -ENOMEM;
-	j->in = in;
-	j->q = q;
-	j->route = transport_route();
-	j->job.run = wait_for_more;
-	worker_submit(s->net, &j->job);
 	return 0;
 }
+
+static int wait_run(struct req *r)
+{
+	return r->in_worker ? 0 : REQ_PARK;
+}
+
+static int wait_send(struct req *r)
+{
+	struct virt *v = r->s->virt;
+	struct instance *in = instance_get(v, r->ino);
+
+	if (!in)
+		return fuse_reply_err(r->q, ENOENT);
+	answer_attr(v, in, r->q);
+	instance_put(v, in, 1);
+	return 0;
+}
+
+static const struct op wait_op = { .stat = SO_GETATTR, .run = wait_run, .send = wait_send, .unseen = true };
 
 void virt_getattr(struct session *s, fuse_req_t q, fuse_ino_t ino, bool at_end)
 {
 	struct virt *v = s->virt;
 	struct instance *in = instance_get(v, ino);
+	struct req r;
 	bool wait;
 
 	if (!in) {
@@ -357,10 +349,15 @@ void virt_getattr(struct session *s, fuse_req_t q, fuse_ino_t ino, bool at_end)
 	pthread_mutex_lock(&v->lock);
 	wait = at_end && must_wait(in);
 	pthread_mutex_unlock(&v->lock);
-	if (wait && virt_park(s, in, q) == 0)
-		return;
-	answer_attr(v, in, q);
+	if (!wait)
+		answer_attr(v, in, q);
 	instance_put(v, in, 1);
+	if (!wait)
+		return;
+	req_init(&r, q, &wait_op);
+	r.fetch = wait_for_more;
+	r.ino = ino;
+	req_start(&r);
 }
 
 void virt_setattr(struct session *s, fuse_req_t q, fuse_ino_t ino, int valid)
@@ -410,6 +407,15 @@ void virt_read(struct session *s, fuse_req_t q, fuse_ino_t ino, size_t size, off
 }
 
 /* --- .control --- */
+struct virt_job {
+	struct worker_job job; /* first */
+	struct instance *in;
+	struct tree_caller who;
+	uint32_t verb;
+	size_t len;
+	uint8_t payload[];
+};
+
 static void answer_command(struct instance *in, int err)
 {
 	struct virt *v = in->v;
@@ -502,7 +508,7 @@ void virt_write(struct session *s, fuse_req_t q, fuse_ino_t ino, const char *buf
 	else
 		fuse_reply_write(q, size);
 	if (job)
-		worker_submit(s->net, &job->job);
+		worker_submit(s->control, &job->job);
 	else if (in)
 		instance_put(s->virt, in, 1);
 }
@@ -521,7 +527,7 @@ void virt_ioctl(struct session *s, fuse_req_t q, fuse_ino_t ino, unsigned cmd, c
 	else
 		fuse_reply_ioctl(q, 0, NULL, 0);
 	if (job)
-		worker_submit(s->net, &job->job);
+		worker_submit(s->control, &job->job);
 	else if (in)
 		instance_put(s->virt, in, 1);
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What is still to come: who waits for S3 and Redis, who must not, and what is kept until it has arrived (P6, P7, P11)."""
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -18,22 +19,29 @@ from harness import *  # noqa: E402,F403
 
 NEEDS = ("root", "fuse", "jfs")
 MIB = 1 << 20
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Bucket:
-    """The bucket of a volume as something that can be away: then every request fails."""
+    """The bucket of a volume as something that can be away: then every request fails. It goes and comes in one step: between two,
+    an upload that is tried again would make the folder anew."""
 
     def __init__(self, volume):
         self.dir = os.path.join(volume.bucket, volume.name)
 
+    def swap(self):
+        exchange = 2
+        if libc.renameat2(-100, os.fsencode(self.dir), -100, os.fsencode(self.dir + ".away"), exchange):
+            raise OSError(ctypes.get_errno(), "renameat2")
+
     def leave(self):
-        os.rename(self.dir, self.dir + ".away")
-        with open(self.dir, "w", encoding="ascii"):
+        with open(self.dir + ".away", "w", encoding="ascii"):
             pass
+        self.swap()
 
     def come_back(self):
-        os.unlink(self.dir)
-        os.rename(self.dir + ".away", self.dir)
+        self.swap()
+        os.unlink(self.dir + ".away")
 
 
 def put(m, name, data):
@@ -74,10 +82,11 @@ def fails(t, *argv, timeout=60):
 def close_waits_for_data_and_for_nothing_else(t):
     """Without --writeback a close() waits for S3, but a reader's does not, nor that of a file whose mode was changed."""
     volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
-    bucket = Bucket(volume)
     m = Mount(t, volume)
     put(m, "old", b"old" * 1000)
-    bucket.leave()
+    # What is there can be read: by now `old` may be nowhere else.
+    t.run("mount", "--bind", volume.bucket, volume.bucket)
+    t.run("mount", "-o", "remount,bind,ro", volume.bucket)
     writer = threading.Thread(target=put, args=(m, "new", b"new" * 1000))
     writer.start()
     wait_until(lambda: m.stats()["object_request_errors"] > 0, what="a failed upload")
@@ -86,7 +95,7 @@ def close_waits_for_data_and_for_nothing_else(t):
     assert get(m, "old") == b"old" * 1000  # touches the access time
     put(m, "empty", b"")
     assert writer.is_alive(), "close() did not wait for the data"
-    bucket.come_back()
+    t.run("umount", "-l", volume.bucket)
     writer.join()
     m.umount(flush=True)
     volume.check()
@@ -253,6 +262,56 @@ def a_mount_ends_though_somebody_waits_for_redis(t):
     assert get(m, "b") == b"2"
     m.umount(flush=True)
     volume.check()
+
+
+def system_call(pid):
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as f:
+        return f.read().split()[0]
+
+
+@test(timeout=60, needs=NEEDS)
+def who_waits_for_a_flush_can_be_killed(t):
+    """Neither a flush nor an umount that waits for Redis keeps its caller in the kernel."""
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback")
+    put(m, "a", b"1")
+    m.flush()
+    redis.kill()
+    put(m, "b", b"2")
+    for how in ([JFS, "flush", m.dir], [JFS, "umount", "--flush", m.dir]):
+        p = t.spawn(*how)
+        wait_until(lambda p=p: system_call(p.pid) == "17", what="a process that reads its answer")  # pread
+        p.kill()
+        assert p.wait(20) == -signal.SIGKILL
+    assert get(m, "b") == b"2" and m.is_mounted()
+    redis.start()
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=60, needs=NEEDS)
+def an_offline_mount_that_has_never_seen_the_root_ends(t):
+    """Whoever asks for the root waits for Redis; the daemon is not among them, and ends when it is told to, or killed."""
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback")
+    m.umount()
+    with redis.client() as c:
+        c("INCR", "nextsession")  # somebody else may have been here: what is clean is not kept
+    m.env = {"JFS_FAULT": "session.start.after:1:kill"}
+    m.mount(status=1)
+    redis.kill()
+    for how, status in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
+        p = t.spawn(*m.command("-f", "--offline"), name=how.name)
+
+        def ready(log=t.path("log", how.name + ".log")):
+            with open(log, encoding="utf-8") as f:
+                return "event=ready" in f.read()
+        wait_until(ready, what="the daemon to say that it is ready")
+        p.send_signal(how)
+        assert p.wait(20) == status
+    m.end()
 
 
 def deleted_past_retention(t, volume, m):
