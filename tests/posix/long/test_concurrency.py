@@ -18,13 +18,29 @@ from harness import Mount, RedisServer, TcpFault, Volume, free_ports, main, test
 WALK = "while :; do find . -printf '%i %s %n\\n' >/dev/null 2>&1; du -s . >/dev/null 2>&1; cat .stats >/dev/null; done"
 
 
+class Walker:
+    """A process that walks over a folder again and again, and the programs that it starts, as a process group."""
+
+    def __init__(self, t, folder):
+        self.process = t.spawn("setsid", "sh", "-c", WALK, name="walk", cwd=folder)
+
+    def stop(self):
+        """Returns when none of them is in the folder any more."""
+        assert self.process.poll() is None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        with contextlib.suppress(ChildProcessError):
+            while True:  # what the shell had started has become ours
+                os.waitpid(-self.process.pid, 0)
+
+
 def mixed_work(t, ops, *options):
     """Eight processes on trees, one on files, two that walk over all of it, one that flushes."""
     m = mounted(t, *options, query="batch_size=100")
     trees, native, stop = t.folder("on-mount"), t.folder("on-native"), threading.Event()
     os.mkdir(m.path("trees"))
     os.mkdir(m.path("files"))
-    walkers = [t.spawn("sh", "-c", WALK, name="walk", cwd=m.dir) for _ in range(2)]
+    walkers = [Walker(t, m.dir) for _ in range(2)]
     files = t.spawn(program("exercise_file"), "--ops", ops // 4, "--seed", t.seed, m.path("files"), name="files")
 
     def flush():
@@ -38,9 +54,7 @@ def mixed_work(t, ops, *options):
     stop.set()
     flusher.join()
     for w in walkers:
-        assert w.poll() is None
-        w.kill()
-        w.wait()
+        w.stop()
     for k in map(str, range(8)):
         assert_same_answers(os.path.join(native, k), os.path.join(trees, k))
     drained(t, m)
