@@ -9,6 +9,7 @@
 #include "util/log.h"
 
 #define LOOK_AHEAD 60000 /* commands scanned beyond the last end */
+#define LOOK_MOST  300000 /* and records: those that change the same things again are no more commands, but take memory */
 #define WIN_HARD   20000
 #define LOOK_MS	   1000 /* a flush that meets a full disk tells nobody */
 #define FILL_NS	   10000000000u /* how long at most what is due waits for what else an object could hold */
@@ -396,6 +397,11 @@ static int window_build(struct replayer *r, uint64_t from, uint64_t end, const c
 
 /* --- choosing --- */
 
+static bool looked_enough(const struct replayer *r)
+{
+	return chooser_commands(r->ch) > LOOK_AHEAD || r->ch_scanned - r->ch_from >= LOOK_MOST;
+}
+
 static int choose_feed(void *arg, uint64_t seq, const void *rec, size_t len)
 {
 	struct replayer *r = arg;
@@ -415,7 +421,7 @@ static int choose_feed(void *arg, uint64_t seq, const void *rec, size_t len)
 	if (err)
 		return err;
 	r->ch_scanned = seq;
-	return chooser_commands(r->ch) > LOOK_AHEAD; /* enough seen */
+	return looked_enough(r);
 }
 
 static int choose_scan(struct replayer *r, uint64_t from, uint64_t durable)
@@ -437,7 +443,7 @@ static int choose_scan(struct replayer *r, uint64_t from, uint64_t durable)
 		if (!r->ch)
 			return -ENOMEM;
 	}
-	if (r->ch_scanned >= durable || chooser_commands(r->ch) > LOOK_AHEAD)
+	if (r->ch_scanned >= durable || looked_enough(r))
 		return 0;
 	err = journal_log_scan(r->j, r->ch_scanned, durable, choose_feed, r);
 	if (err == 0)
