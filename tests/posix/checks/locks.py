@@ -25,6 +25,11 @@ def free(path, kind, start=0, length=0):
     in_child(ask)
 
 
+def until_it_waits(pid):
+    while not any("->" in line and f" {pid} " in line for line in open("/proc/locks", encoding="ascii")):
+        time.sleep(0.001)
+
+
 @check
 def shared_and_exclusive(p):
     path = p.file()
@@ -153,14 +158,16 @@ def who_waits_can_be_interrupted(p):
             def ring(*_):
                 raise Alarm
             signal.signal(signal.SIGALRM, ring)
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with opened(path) as other:
                 try:
                     lock(other, fcntl.LOCK_EX, wait=True)
                 except Alarm:
                     return
             raise AssertionError("got a lock that somebody holds")
-        in_child(wait)
+        child = start_child(wait)
+        until_it_waits(child[0])
+        os.kill(child[0], signal.SIGALRM)
+        wait_for(child)
 
 
 @check
@@ -179,8 +186,7 @@ def a_deadlock_is_refused(p):
         child = start_child(other)
         os.read(to_parent[0], 1)
         os.write(to_child[1], b"x")
-        while not any("->" in line and f" {child[0]} " in line for line in open("/proc/locks", encoding="ascii")):
-            time.sleep(0.001)
+        until_it_waits(child[0])
         fails(EDEADLK, lock, fd, fcntl.LOCK_EX, 1, 1, True)
         lock(fd, fcntl.LOCK_UN)
         wait_for(child)
