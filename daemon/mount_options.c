@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/volume.h"
 #include "redis/url.h"
 #include "util/parse.h"
 
@@ -26,7 +27,7 @@ static const struct opt table[] = {
 	{ "writeback", 0, OPT_FLAG, AT(writeback), 0, false, NULL, "close() does not wait for the object store" },
 	{ "upload-delay", 0, OPT_TIME, AT(upload_delay_ns), 0, false, "TIME", "with --writeback: upload this late (default 0s)" },
 	{ "pack-below", 0, OPT_SIZE, AT(pack_below), 1, false, "SIZE",
-		"files of up to SIZE bytes share objects (default 0: one object each)" },
+		"files of up to SIZE bytes share objects (default 128K; 0: one object each)" },
 	{ "durability", 0, OPT_STRING, AT(durability), 0, false, "MODE",
 		"interval: answer when journaled (default); strict: when synced" },
 	{ "sync-interval", 0, OPT_TIME, AT(sync_interval_ns), 0, false, "TIME", "sync the journal so often (default 50ms)" },
@@ -240,6 +241,7 @@ int mount_options_parse(struct mount_options *o, int argc, char **argv, struct e
 	o->buffer_size = 300 * MIB;
 	o->cache_size = 100ull << 30;
 	o->free_space_ratio = 0.1;
+	o->pack_below = VOLUME_PACK_BELOW;
 	o->max_uploads = 20;
 	o->max_downloads = 200;
 	o->max_deletes = 10;

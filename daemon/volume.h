@@ -24,6 +24,9 @@
 
 struct volume;
 
+/* What is larger gains little when it shares an object: then the bytes take longer than the request. */
+#define VOLUME_PACK_BELOW (128u << 10)
+
 struct volume_config {
 	const char *meta_url;	  /* with its password; copied, wiped at the end */
 	const char *cache_root;	  /* --cache-dir: offline mounts look for {UUID}/volume.json below it */
@@ -34,7 +37,7 @@ struct volume_config {
 	bool keep_objects;		/* --max-deletes=0: delete nothing from the object store */
 	const char *storage, *bucket, *storage_class; /* another way to the same objects; NULL: the setting's */
 	uint64_t upload_delay_ns, heartbeat_ns, retention_ns;
-	uint64_t pack_below;		/* bytes; files of up to so many share objects, 0: none */
+	uint64_t pack_below;		/* bytes; files of up to so many share objects, 0: none (VOLUME_PACK_BELOW) */
 	uint64_t buffer_bytes, cache_bytes;
 	double free_ratio;
 	unsigned max_uploads, max_downloads, io_retries, timeout_ms, get_timeout_ms;

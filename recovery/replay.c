@@ -74,7 +74,7 @@ static void on_moved(void *ctx)
 static int open_all(struct drain *d, const struct recover_options *o, const char *cache, struct errmsg *e)
 {
 	const struct volume_config vc = {.meta_url = o->meta_url, .cache_root = cache, .mountpoint = "jfs-recover",
-		.takeover = o->takeover, .writeback = true, .heartbeat_ns = 12000000000ull, .buffer_bytes = 300ull << 20,
+		.takeover = o->takeover, .writeback = true, .pack_below = VOLUME_PACK_BELOW, .heartbeat_ns = 12000000000ull, .buffer_bytes = 300ull << 20,
 		.cache_bytes = 100ull << 30, .free_ratio = 0.1, .max_uploads = 20, .io_retries = 10, .timeout_ms = 60000,
 		.on_fenced = on_fenced, .on_gone = on_gone, .ctx = d};
 	struct journal_config jc = {.cache_dir = cache, .hot_dir = o->hot_dir, .allow_any_fs = o->allow_any_fs};

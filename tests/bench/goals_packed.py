@@ -93,7 +93,7 @@ def packed(sides, args, table):
     objects, no_stock = hosts.s3.blocks("together"), core.missing("juicefs")
     if not no_stock:
         alone = hosts.volume("alone", 1)
-        hosts.stored(alone, args.alone)
+        hosts.stored(alone, args.alone, "--pack-below=0")
     for order in ("sorted", "shuffled"):
         say(f"packed: first read, {order}")
         what = f"first read of {args.packed:,} files, {order}, {transport}"

@@ -704,7 +704,7 @@ def conformance_36_setting_reload(t):
 @test(timeout=180, needs=(*NEEDS, "juicefs"))
 def conformance_10_ids_are_never_used_twice(t):
     v = Volume(t, RedisServer(t)).format("--block-size", "64", "--trash-days", "0")
-    m = Mount(t, v, "--writeback", query="inode_batch=100", start=False)
+    m = Mount(t, v, "--writeback", "--pack-below=0", query="inode_batch=100", start=False)  # a slice for each file
     inodes, slices = set(), set()
     for turn in range(3):
         for who in ("ours", "stock"):

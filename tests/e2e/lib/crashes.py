@@ -173,7 +173,7 @@ class Prefixes:
 
 def packing(seed):
     """Every other life puts small files together into shared objects."""
-    return ["--pack-below=64K"] if random.Random(f"{seed}/pack").random() < 0.5 else []
+    return ["--pack-below=" + ("64K" if random.Random(f"{seed}/pack").random() < 0.5 else "0")]
 
 
 class Victim:

@@ -20,10 +20,10 @@ import ring
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BUILDS = {"plain": ("build", ""), "asan": ("build/asan", "address,undefined"), "tsan": ("build/tsan", "thread"),
-          # The plain build, its mounts with --transport=io_uring, or with --pack-below.
-          "ring": ("build", ""), "pack": ("build", "")}
-SLOWER = {"plain": "1", "asan": "3", "tsan": "6", "ring": "1", "pack": "1"}
-MOUNTS = {"ring": {"JFS_TEST_TRANSPORT": "io_uring"}, "pack": {"JFS_TEST_PACK": "256K"}}
+          # The plain build, its mounts with --transport=io_uring, or with --pack-below=0.
+          "ring": ("build", ""), "alone": ("build", "")}
+SLOWER = {"plain": "1", "asan": "3", "tsan": "6", "ring": "1", "alone": "1"}
+MOUNTS = {"ring": {"JFS_TEST_TRANSPORT": "io_uring"}, "alone": {"JFS_TEST_PACK": "0"}}
 UNIT_KINDS = ("plain", "asan", "tsan")
 TOLD = 60  # lines before a failure that are shown again
 UNIT_TIME, SUITE_TIME = 300, 1200  # seconds after which a program that has not ended is ended
