@@ -390,7 +390,7 @@ def tree_differences_are_named(t):
 
 
 INNER = """
-import ctypes, os, signal, struct, sys, subprocess
+import ctypes, os, signal, struct, sys, subprocess, threading
 sys.path.insert(0, {lib!r})
 from harness import *
 
@@ -411,19 +411,33 @@ def hangs(t):
     subprocess.run(["mount", "-t", "tmpfs", "none", t.path("m")])
     t.run("sleep", "1002")
 
-@test(timeout=1)
-def stuck(t):
-    # Waits inside the kernel for a server that has taken the request and never answers: no signal ends that.
-    fd, point = os.open("/dev/fuse", os.O_RDWR), t.folder("stuck")
+def server(t, name, begin):
+    # A FUSE server that takes a request and never answers it. Its mount point.
+    fd, point = os.open("/dev/fuse", os.O_RDWR), t.folder(name)
     option = "fd=%d,rootmode=40000,user_id=0,group_id=0" % fd
-    assert ctypes.CDLL(None).mount(b"stuck", point.encode(), b"fuse", 0, option.encode()) == 0
-    if os.fork() == 0:
+    assert ctypes.CDLL(None).mount(name.encode(), point.encode(), b"fuse", 0, option.encode()) == 0
+    pid = os.fork()
+    if pid == 0:
         unique = struct.unpack_from("<IIQ", os.read(fd, 1 << 20))[2]  # INIT; the answer is protocol 7.12
         os.write(fd, struct.pack("<IiQ4I2HI", 40, 0, unique, 7, 12, 0, 0, 1, 1, 4096))
+        begin(point)
         os.read(fd, 1 << 20)
         signal.pause()
     os.close(fd)
-    os.stat(point)
+    with open(os.path.join({mark!r}, name + ".pid"), "w") as f:
+        f.write(str(pid))
+    return point
+
+@test(timeout=1)
+def stuck(t):
+    # Waits inside the kernel for the server: no signal ends that.
+    os.stat(server(t, "stuck", lambda point: None))
+
+@test(timeout=1)
+def knotted(t):
+    # The server waits for itself, and keeps its device open: not even SIGKILL ends that.
+    server(t, "knotted", lambda point: threading.Thread(target=os.stat, args=(point,)).start())
+    signal.pause()
 
 @test()
 def skips(t):
@@ -450,13 +464,15 @@ def the_runner_judges_and_cleans_up(t):
         text = t.run(sys.executable, t.path("inner.py"), "--seed", "7", "-j", jobs, status=1, env=env)
         for line in ("seed 7", "ok fine ", "FAIL breaks AssertionError: one is not two", "the log says why",
                      "FAIL hangs no end after 1 s", "FAIL stuck no end after 1 s", "request_wait_answer",
+                     "FAIL knotted no end after 1 s",
                      "SKIP skips not here",
                      "SKIP lacks JUICEFS names no stock binary", "FAIL sanitizer sanitizer report in log/daemon.log",
-                     "1 passed, 4 failed, 2 skipped"):
+                     "1 passed, 5 failed, 2 skipped"):
             assert line in text, f"{line!r} is missing in:\n{text}"
-        assert text.splitlines()[-1] == "1 passed, 4 failed, 2 skipped", text
-        with open(t.path("pid")) as f:
-            assert not os.path.exists(f"/proc/{int(f.read())}"), "a background process was left"
+        assert text.splitlines()[-1] == "1 passed, 5 failed, 2 skipped", text
+        for name in ("pid", "stuck.pid", "knotted.pid"):
+            with open(t.path(name)) as f:
+                assert not os.path.exists(f"/proc/{int(f.read())}"), f"a background process was left: {name}"
         assert not os.listdir(env["JFS_TEST_TMP"]) and not mounts_below(env["JFS_TEST_TMP"])
     text = t.run(sys.executable, t.path("inner.py"), "--only", "fin*", env=env)
     assert text.splitlines()[-1] == "1 passed, 0 failed, 0 skipped", text

@@ -174,6 +174,13 @@ def mounts_below(folder):
     return [p for p in points if p.startswith(prefix)]
 
 
+def abort_mounts(folder):
+    """Whoever waits in the kernel for a FUSE server's answer gets an error. A server that waits for itself cannot be killed else."""
+    force, no_follow = 1, 8
+    for point in reversed(mounts_below(folder)):
+        libc.umount2(os.fsencode(point), force | no_follow)
+
+
 def detach_mounts(folder):
     for point in reversed(mounts_below(folder)):
         subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL, check=False)
@@ -284,8 +291,8 @@ class Running:
             os._exit(0)
 
     def expire(self):
-        """Leaves in the output where all processes of the test stand, then kills them. The daemons too: a process that
-        waits for an answer of theirs inside the kernel cannot be killed before they are gone."""
+        """Leaves in the output where all processes of the test stand, then kills them. The daemons too, and their mounts: a
+        process that waits for an answer of theirs inside the kernel cannot be killed before they are gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGUSR1)
             select.select([self.pidfd], [], [], 0.2)
@@ -295,6 +302,7 @@ class Running:
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        abort_mounts(self.folder)
 
     def finish(self, expired, others, keep):
         """Cleans up; returns (verdict, reason, text to show when it failed)."""
@@ -306,6 +314,7 @@ class Running:
             verdict, reason = "FAIL", f"no end after {self.deadline - self.start:g} s"
         elif not verdict:
             verdict, reason = "FAIL", "the test process was killed"
+        abort_mounts(self.folder)
         kill_orphans(keep=others)
         detach_mounts(self.folder)
         report = sanitizer_report(self.folder)
