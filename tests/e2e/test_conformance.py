@@ -35,7 +35,7 @@ def new_volume(t, *options, **more):
 
 def stock_status(t, volume):
     """What `juicefs status` says, or None without a stock client."""
-    if "JUICEFS" not in os.environ:
+    if not os.environ.get("JUICEFS"):
         t.note("JUICEFS is not set: the stock client was not asked")
         return None
     text = Stock(t, volume.url()).run("status")
@@ -345,7 +345,7 @@ def conformance_24_the_deletion_of_a_huge_file(t):
     ks = v.check()
     assert ino not in ks.inodes and ks.delfiles == {ino: size}, ks.delfiles
     assert len([k for k in ks.chunks if k[0] == ino]) == chunks
-    if "JUICEFS" in os.environ:
+    if os.environ.get("JUICEFS"):
         Stock(t, v.url()).run("gc", "--delete", env={"JFS_GC_SKIPPEDTIME": "0"})
         wait_until(lambda: not v.keyspace().delfiles, what="the end of the file by stock")
         ks = v.check()
@@ -396,7 +396,7 @@ def conformance_31_32_names_links_and_special_nodes(t):
     m = Mount(t, v, name="cold")
     look(m.dir)
     m.umount()
-    if "JUICEFS" in os.environ:
+    if os.environ.get("JUICEFS"):
         s = StockMount(t, v.url())
         look(s.dir)
         s.umount()

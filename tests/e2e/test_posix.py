@@ -179,7 +179,7 @@ def a_subdirectory_is_a_file_system_of_its_own(t):
     assert (seen["/"].pop("ino"), below["/"].pop("ino")) == (1, os.stat(whole.path("top/sub")).st_ino)
     tree.assert_same(seen, below, "the subdirectory and the same in the whole volume")
     whole.umount(flush=True)
-    if "JUICEFS" in os.environ:
+    if os.environ.get("JUICEFS"):
         stock = StockMount(t, volume.url(), "--subdir", "/top/sub")
         below = tree.scan(stock.dir)
         assert below["/"].pop("ino") == 1

@@ -272,7 +272,7 @@ def history_26_mv_out_of_the_trash(t):
     # Somebody else's turn between the copy and the removal: the copy stays, and mv would say that the original is gone.
     fails(errno.EXDEV, os.rename, trash["late"], m.path("late"))
     write(m.path("late"), read(trash["late"]))
-    if "JUICEFS" in os.environ:
+    if os.environ.get("JUICEFS"):
         past = os.path.basename(os.path.dirname(trash["late"]))
         with m.volume.redis.client(m.volume.db) as c:
             root = "d9223372032828243968"
