@@ -50,6 +50,7 @@ struct redis_loader {
 	pthread_rwlock_t view; /* read: an answer is being inserted; write: the view is being emptied */
 	uint64_t emptied;      /* how often; under view */
 	atomic_bool late;      /* an answer from before the last time was inserted */
+	atomic_bool given_up;  /* what Redis is behind it stays behind */
 	/* under lock: */
 	struct flight *flights;
 	struct idle *idle;
@@ -112,6 +113,11 @@ static void loader_cancel(void *ctx)
 	l->cancelled = true;
 	pthread_cond_broadcast(&l->changed);
 	pthread_mutex_unlock(&l->lock);
+}
+
+void redis_loader_give_up(struct redis_loader *l)
+{
+	atomic_store(&l->given_up, true);
 }
 
 static bool is_cancelled(struct redis_loader *l)
@@ -398,6 +404,8 @@ static int fly(struct redis_loader *l, const struct flight *f)
 			conn_give(l, c);
 			if (!rc && inserted != -ESTALE)
 				return told(f, inserted);
+			if (!rc && atomic_load(&l->given_up))
+				return -EIO;
 		}
 		if (rc && !passes(rc)) {
 			log_error("what=\"cannot load metadata\" inode=%llu kind=%d err=%d detail=\"%s\"", (unsigned long long)f->ino,

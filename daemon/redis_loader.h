@@ -2,7 +2,7 @@
  *
  * One load is in flight per thing; whoever asks for the same waits for it. An answer that is older than what we have
  * applied (Redis fell back) is dropped and asked for again until replay has caught up. A Redis that is away is waited
- * for; only damage ends a load (-EIO and one log line naming the key), and cancel. */
+ * for; only damage ends a load (-EIO and one log line naming the key), the end of replay, and cancel. */
 #ifndef JFS_DAEMON_REDIS_LOADER_H
 #define JFS_DAEMON_REDIS_LOADER_H
 
@@ -24,6 +24,8 @@ int redis_loader_new(const struct rds_url *url, struct fs *fs, redis_loader_ids_
 /* No load may be running. NULL-safe. */
 void redis_loader_free(struct redis_loader *l);
 void redis_loader_iface(struct redis_loader *l, struct loader *out);
+/* Redis will never again be where we are: loads that wait for that, and later ones, answer -EIO. */
+void redis_loader_give_up(struct redis_loader *l);
 /* Drops everything that was loaded, for a view that holds nothing else (a read-only mount). Blocks. 0 and the number of keys;
  * journal_drop_clean's errors. */
 int redis_loader_empty(struct redis_loader *l, uint64_t *dropped);

@@ -160,6 +160,7 @@ void volume_fenced(struct volume *v, const char *why)
 	if (!first)
 		return;
 	journal_freeze(v->journal, why);
+	redis_loader_give_up(v->loader);
 	log_error("what=\"fenced: read-only from now on; the journal is kept for jfs-recover export\" why=\"%s\"", why);
 	v->cfg.on_fenced(v->cfg.ctx, why);
 }

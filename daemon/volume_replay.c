@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/keeper.h"
+#include "daemon/redis_loader.h"
 #include "daemon/volume_int.h"
 #include "redis/replayer.h"
 #include "redis/windows.h"
@@ -229,6 +230,7 @@ static void ops_stopped(void *ctx)
 	v->replay_stopped = true;
 	pthread_cond_broadcast(&v->changed);
 	pthread_mutex_unlock(&v->lock);
+	redis_loader_give_up(v->loader);
 }
 
 /* Only what both made is sorted out: where we replaced or removed something, whose it is now nobody can tell. */

@@ -612,6 +612,30 @@ def p8_redis_falls_back_to_where_trim_stands(t):
     fresh.umount()
 
 
+@test(timeout=120, needs=NEEDS)
+def p8_who_looks_at_a_redis_that_is_never_healed_gets_an_error(t):
+    """Redis falls back further than the log is kept: what is here is shown, and what would have to be asked for is refused, as it
+    would be of a time before."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    first = Mount(t, volume, "--writeback", name="first")
+    os.mkdir(first.path("d"))
+    first.umount(flush=True)
+    m = Mount(t, volume, "--writeback", "--retention", "100ms", "--heartbeat", "1s")
+    put(m, "a", b"1")
+    m.flush()
+    old = volume.keys()
+    for name in ("b", "c"):
+        put(m, name, b"2")
+        m.flush()
+    m.wait_stat("sequence_trim", lambda n: n >= m.stats()["sequence_applied"])
+    forget(volume, old)
+    put(m, "later", b"3")
+    wait_until(lambda: m.stats()["fenced"] or m.stats()["replay_stopped"], what="an end of replay")
+    t.run("ls", m.path("d"), status=2, timeout=30)
+    assert get(m, "a") == b"1" and "see jfs-recover rebase" in t.run(JFS, "status", m.dir)
+    m.umount()
+
+
 def copied_between_two_windows(t, retention):
     """A volume whose trim stands between the window of a file and that of its copy, which was made before the first was
     applied; the mount, and Redis as it was between them. None: trim has overtaken that."""
