@@ -303,7 +303,9 @@ static int iface_read(void *ctx, uint64_t id, uint32_t size, uint32_t off, uint3
 
 static void iface_cancel(void *ctx)
 {
-	(void)ctx; /* the object store's own time-outs end what waits */
+	struct volume *v = ctx;
+
+	obj_store_stop(v->store);
 }
 
 void volume_reader(struct volume *v, struct block_reader *out)
@@ -348,6 +350,7 @@ void volume_stop(struct volume *v)
 	keeper_stop(v->keeper); /* first: it may be the one that starts replay */
 	volume_quota_stop(v);
 	volume_replay_stop(v);
+	obj_store_stop(v->store);
 	uploader_free(v->uploader); /* its last callbacks still find the replayer */
 	v->uploader = NULL;
 	volume_replay_free(v);

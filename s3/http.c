@@ -33,8 +33,9 @@ struct http_call {
 	struct http_reply reply;
 	int err; /* first failure while building or receiving */
 	char error[CURL_ERROR_SIZE];
-	struct http_call *next; /* in the list of unused ones */
+	TAILQ_ENTRY(http_call) link; /* in one of the lists: */
 };
+TAILQ_HEAD(call_list, http_call);
 
 struct http {
 	CURLM *multi;
@@ -43,14 +44,16 @@ struct http {
 
 	pthread_mutex_t lock;
 	struct job_list incoming; /* lock */
-	bool closing;		  /* lock */
+	bool closing;		  /* lock: nothing is begun any more; */
+	bool stopped;		  /* lock: downloads in flight are not awaited; */
+	bool ending;		  /* lock: nobody submits any more, the thread may end */
 	uint64_t slow_until_ms;	  /* lock */
 
 	/* the loop's own */
 	struct job_list delayed; /* by due_ms */
 	struct job_list ready[HTTP_LANES][2]; /* [1]: interactive */
 	unsigned in_flight[HTTP_LANES];
-	struct http_call *unused;
+	struct call_list unused, active;
 };
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -232,10 +235,10 @@ static void call_body_options(struct http_call *c)
 
 static struct http_call *call_get(struct http *h)
 {
-	struct http_call *c = h->unused;
+	struct http_call *c = TAILQ_FIRST(&h->unused);
 
 	if (c) {
-		h->unused = c->next;
+		TAILQ_REMOVE(&h->unused, c, link);
 		return c;
 	}
 	c = calloc(1, sizeof(*c));
@@ -257,8 +260,7 @@ static void call_put(struct http *h, struct http_call *c)
 	c->has_body = false;
 	c->err = 0;
 	memset(&c->reply, 0, sizeof(c->reply));
-	c->next = h->unused;
-	h->unused = c;
+	TAILQ_INSERT_HEAD(&h->unused, c, link);
 }
 
 /* ---- answering ---- */
@@ -283,6 +285,10 @@ static void curl_error_map(CURLcode rc, struct http_reply *r)
 	case CURLE_OUT_OF_MEMORY:
 		r->err = -ENOMEM;
 		break;
+	case CURLE_ABORTED_BY_CALLBACK: /* downloads_abort */
+		r->retry = false;
+		r->err = -ECANCELED;
+		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_URL_MALFORMAT:
@@ -302,6 +308,7 @@ static void call_finish(struct http *h, struct http_call *c, CURLcode rc)
 	long status = 0;
 
 	curl_multi_remove_handle(h->multi, c->easy);
+	TAILQ_REMOVE(&h->active, c, link);
 	h->in_flight[job->lane]--;
 	curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(c->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
@@ -350,6 +357,7 @@ static void job_start(struct http *h, struct http_job *job)
 		job_fail(job, err, err == -ENOMEM ? "out of memory" : "the request cannot be built");
 		return;
 	}
+	TAILQ_INSERT_TAIL(&h->active, c, link);
 	h->in_flight[job->lane]++;
 }
 
@@ -366,8 +374,14 @@ static void delayed_insert(struct http *h, struct http_job *job)
 		TAILQ_INSERT_HEAD(&h->delayed, job, link);
 }
 
+/* What other threads want of the loop. */
+struct asked {
+	bool closing, stopped, ending;
+	uint64_t slow_until;
+};
+
 /* Takes over what was submitted and moves what is due to the ready lists. */
-static void jobs_sort_in(struct http *h, bool *closing, uint64_t *slow_until)
+static void jobs_sort_in(struct http *h, struct asked *asked)
 {
 	struct job_list in = TAILQ_HEAD_INITIALIZER(in);
 	uint64_t now = clock_mono_ms();
@@ -375,8 +389,7 @@ static void jobs_sort_in(struct http *h, bool *closing, uint64_t *slow_until)
 
 	pthread_mutex_lock(&h->lock);
 	TAILQ_CONCAT(&in, &h->incoming, link);
-	*closing = h->closing;
-	*slow_until = h->slow_until_ms;
+	*asked = (struct asked){h->closing, h->stopped, h->ending, h->slow_until_ms};
 	pthread_mutex_unlock(&h->lock);
 	while ((job = TAILQ_FIRST(&in))) {
 		TAILQ_REMOVE(&in, job, link);
@@ -385,7 +398,7 @@ static void jobs_sort_in(struct http *h, bool *closing, uint64_t *slow_until)
 		else
 			TAILQ_INSERT_TAIL(&h->ready[job->lane][job->interactive], job, link);
 	}
-	while ((job = TAILQ_FIRST(&h->delayed)) && (*closing || job->due_ms <= now)) {
+	while ((job = TAILQ_FIRST(&h->delayed)) && (asked->closing || job->due_ms <= now)) {
 		TAILQ_REMOVE(&h->delayed, job, link);
 		TAILQ_INSERT_TAIL(&h->ready[job->lane][job->interactive], job, link);
 	}
@@ -402,6 +415,17 @@ static void jobs_cancel(struct http *h)
 			TAILQ_REMOVE(list, job, link);
 			job_fail(job, -ECANCELED, "canceled: the store is being closed");
 		}
+	}
+}
+
+static void downloads_abort(struct http *h)
+{
+	struct http_call *c, *next;
+
+	for (c = TAILQ_FIRST(&h->active); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->job->lane == HTTP_DOWN)
+			call_finish(h, c, CURLE_ABORTED_BY_CALLBACK);
 	}
 }
 
@@ -453,28 +477,30 @@ static void *loop_run(void *arg)
 
 	pthread_setname_np(pthread_self(), "jfs-http");
 	for (;;) {
-		uint64_t slow_until;
-		bool closing, more;
+		struct asked asked;
 		int running = 0;
+		bool more;
 
-		jobs_sort_in(h, &closing, &slow_until);
-		if (closing)
+		jobs_sort_in(h, &asked);
+		if (asked.stopped)
+			downloads_abort(h);
+		if (asked.closing)
 			jobs_cancel(h);
 		else
-			jobs_start(h, slow_until > clock_mono_ms());
+			jobs_start(h, asked.slow_until > clock_mono_ms());
 		CURLMcode mc = curl_multi_perform(h->multi, &running);
 		calls_finish(h);
 		pthread_mutex_lock(&h->lock);
 		more = !TAILQ_EMPTY(&h->incoming);
 		pthread_mutex_unlock(&h->lock);
-		if (closing && !more && !h->in_flight[HTTP_UP] && !h->in_flight[HTTP_DOWN])
+		if (asked.ending && !more && !h->in_flight[HTTP_UP] && !h->in_flight[HTTP_DOWN])
 			return NULL;
 		/* a job that was held up by the limit may start now, before anything else happens */
 		for (int i = 0; i < HTTP_LANES * 2 && !more; i++)
 			more = !TAILQ_EMPTY(&h->ready[i / 2][i % 2]) && h->in_flight[i / 2] < h->limit[i / 2] &&
-				(i % 2 || slow_until <= clock_mono_ms());
+				(i % 2 || asked.slow_until <= clock_mono_ms());
 		if (!more && mc == CURLM_OK)
-			mc = curl_multi_poll(h->multi, NULL, 0, poll_time(h, slow_until), NULL);
+			mc = curl_multi_poll(h->multi, NULL, 0, poll_time(h, asked.slow_until), NULL);
 		if (mc != CURLM_OK)
 			log_error("event=http_loop error=\"%s\"", curl_multi_strerror(mc));
 	}
@@ -484,10 +510,10 @@ static void *loop_run(void *arg)
 
 static void http_destroy(struct http *h)
 {
-	while (h->unused) {
-		struct http_call *c = h->unused;
+	struct http_call *c;
 
-		h->unused = c->next;
+	while ((c = TAILQ_FIRST(&h->unused))) {
+		TAILQ_REMOVE(&h->unused, c, link);
 		curl_easy_cleanup(c->easy);
 		free(c);
 	}
@@ -513,6 +539,8 @@ int http_new(unsigned max_up, unsigned max_down, struct http **out, struct errms
 	pthread_mutex_init(&h->lock, NULL);
 	TAILQ_INIT(&h->incoming);
 	TAILQ_INIT(&h->delayed);
+	TAILQ_INIT(&h->unused);
+	TAILQ_INIT(&h->active);
 	for (int i = 0; i < HTTP_LANES * 2; i++)
 		TAILQ_INIT(&h->ready[i / 2][i % 2]);
 	h->multi = curl_multi_init();
@@ -530,14 +558,26 @@ int http_new(unsigned max_up, unsigned max_down, struct http **out, struct errms
 	return 0;
 }
 
+static void http_ask(struct http *h, bool stopped, bool ending)
+{
+	pthread_mutex_lock(&h->lock);
+	h->closing = true;
+	h->stopped |= stopped;
+	h->ending |= ending;
+	pthread_mutex_unlock(&h->lock);
+	curl_multi_wakeup(h->multi);
+}
+
+void http_stop(struct http *h)
+{
+	http_ask(h, true, false);
+}
+
 void http_free(struct http *h)
 {
 	if (!h)
 		return;
-	pthread_mutex_lock(&h->lock);
-	h->closing = true;
-	pthread_mutex_unlock(&h->lock);
-	curl_multi_wakeup(h->multi);
+	http_ask(h, false, true);
 	pthread_join(h->thread, NULL);
 	http_destroy(h);
 }

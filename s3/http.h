@@ -63,6 +63,9 @@ int http_new(unsigned max_up, unsigned max_down, struct http **out, struct errms
 /* What is queued or delayed is answered -ECANCELED, what is in flight is awaited. Callers have stopped submitting;
  * only `done` may still submit, and gets -ECANCELED. NULL-safe. */
 void http_free(struct http *h);
+/* Nothing is begun or tried again any more: what is queued or delayed, or comes, is answered -ECANCELED, and so are downloads in
+ * flight; uploads in flight end within their time-outs. From any thread; does not wait. */
+void http_stop(struct http *h);
 /* From any thread; never fails, never blocks. */
 void http_submit(struct http *h, struct http_job *job, unsigned delay_ms);
 /* The server asked for less: no background job starts for so long. From any thread. */

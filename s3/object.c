@@ -59,6 +59,12 @@ int obj_store_open(const struct obj_config *cfg, struct obj_store **out, struct 
 	return 0;
 }
 
+void obj_store_stop(struct obj_store *st)
+{
+	if (st && st->be->ops->stop)
+		st->be->ops->stop(st->be);
+}
+
 void obj_store_close(struct obj_store *st)
 {
 	if (!st)

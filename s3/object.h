@@ -62,6 +62,9 @@ struct obj_store;
 /* Opens the store without touching the network and starts its threads (so a daemon forks first); a malformed bucket URL
  * or unknown storage gives -EINVAL/-ENOTSUP and a message that names it. Copies the config. */
 int obj_store_open(const struct obj_config *cfg, struct obj_store **out, struct errmsg *e);
+/* For who ends, and must not wait for a server that says nothing: from now on requests are answered -ECANCELED, also those that
+ * read and are under way; what is being written ends within its time-out, and nothing is tried again. Any thread; NULL-safe. */
+void obj_store_stop(struct obj_store *st);
 /* Cancels what is queued, waits for what is in flight, frees. NULL-safe. */
 void obj_store_close(struct obj_store *st);
 

@@ -243,9 +243,9 @@ static void fetch_done(void *arg, const struct obj_result *res)
 		err = -ENOMEM;
 	if (!err)
 		err = decompress_block(r->cfg.format.compression, res->data, res->len, data, b->size);
-	if (res->err)
+	if (res->err && res->err != -ECANCELED)
 		log_error("what=\"cannot read object\" key=%s err=%d detail=\"%s\"", b->key, res->err, res->detail);
-	else if (err)
+	else if (err && !res->err)
 		log_error("what=\"object does not hold its block\" key=%s plain=%u stored=%zu", b->key, b->size, res->len);
 	pthread_mutex_lock(&r->lock);
 	b->err = err;

@@ -15,6 +15,8 @@ struct backend_ops {
 		int (*fn)(void *arg, const char *key, uint64_t size, int64_t mtime), void *arg, struct errmsg *e);
 	/* Makes the bucket(s) unless they are there. Blocks. */
 	int (*create)(struct backend *be, struct errmsg *e);
+	/* As obj_store_stop. NULL: its requests do not take long. */
+	void (*stop)(struct backend *be);
 	/* Cancels what is queued, waits for what is in flight, frees. */
 	void (*close)(struct backend *be);
 };

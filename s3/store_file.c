@@ -508,7 +508,7 @@ static void file_close(struct backend *be)
 	free(st);
 }
 
-static const struct backend_ops file_ops = {file_submit, file_list, file_create, file_close};
+static const struct backend_ops file_ops = {file_submit, file_list, file_create, NULL, file_close};
 
 static int roots_make(struct store_file *st, const struct obj_config *cfg, struct errmsg *e)
 {

@@ -469,7 +469,12 @@ static void s3_close(struct backend *be)
 	free(st);
 }
 
-static const struct backend_ops s3_ops = {s3_submit, s3_list, s3_create, s3_close};
+static void s3_stop(struct backend *be)
+{
+	http_stop(((struct store_s3 *)be)->http);
+}
+
+static const struct backend_ops s3_ops = {s3_submit, s3_list, s3_create, s3_stop, s3_close};
 
 static int copy_text(char **out, const char *s)
 {

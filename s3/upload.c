@@ -117,7 +117,7 @@ static void block_retry(struct uploader *up, struct block_job *b, int err, const
 	if (!up->failing_since_ms)
 		up->failing_since_ms = now;
 	snprintf(up->st.last_error, sizeof(up->st.last_error), "%s: %s", what, detail);
-	if (log_ratelimit(&up->last_log, 10000))
+	if (err != -ECANCELED && log_ratelimit(&up->last_log, 10000))
 		log_warn("what=\"object store request failed, will try again\" op=%s slice=%llu block=%u err=%d detail=\"%s\"", what,
 			(unsigned long long)b->slice->plan.id, b->k, err, detail);
 	b->backoff_ms = b->backoff_ms ? b->backoff_ms * 2 : RETRY_FIRST_MS;

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
@@ -196,6 +197,31 @@ def p11_a_real_s3_server_goes_away_in_a_build(t):
     m.umount(flush=True)
     read_back(t, volume, before)
     stock_agrees(t, volume, before)
+
+
+@test(timeout=120, needs=(*NEEDS, "swift"))
+def an_unmount_does_not_wait_for_a_silent_server(t):
+    """A program was killed while it read; the server takes connections and says nothing. With all its tries that read would take
+    ten minutes."""
+    s3 = Swift(t)
+    net = t.enter(TcpFault(s3.port))
+    volume = Volume(t, RedisServer(t), s3=s3)
+    volume.format(bucket=f"http://127.0.0.1:{net.port}/{volume.name}")
+    m = Mount(t, volume, "--writeback", name="first")
+    with open(m.path("f"), "wb") as f:
+        f.write(os.urandom(9 << 20))
+    m.umount(flush=True)
+    m = Mount(t, volume, "--writeback")
+    os.stat(m.path("f"))
+    net("blackhole")
+    was = net.stats()["accepted"]
+    reader = subprocess.Popen(["cat", m.path("f")], stdout=subprocess.DEVNULL)
+    wait_until(lambda: net.stats()["accepted"] > was, 30, "a read")
+    reader.kill()
+    reader.wait()
+    began = time.monotonic()
+    m.umount()
+    assert time.monotonic() - began < 30
 
 
 @test(timeout=240, needs=NEEDS)

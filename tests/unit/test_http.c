@@ -371,14 +371,20 @@ static void order_done(void *arg, const struct obj_result *res)
 	free(o);
 }
 
-static void submit_get(struct obj_store *st, struct order *order, bool interactive)
+static void submit_one(struct obj_store *st, struct order *order, enum obj_op op, bool interactive)
 {
 	struct one *o = malloc(sizeof(*o));
 
 	REQUIRE(o);
 	*o = (struct one){order, interactive};
-	struct obj_request req = {.op = OBJ_GET, .key = "k", .interactive = interactive, .done = order_done, .arg = o};
+	struct obj_request req = {.op = op, .key = "k", .data = "v", .len = op == OBJ_PUT, .interactive = interactive, .done = order_done,
+		.arg = o};
 	CHECK_EQ(obj_submit(st, &req), 0);
+}
+
+static void submit_get(struct obj_store *st, struct order *order, bool interactive)
+{
+	submit_one(st, order, OBJ_GET, interactive);
 }
 
 /* One request is held by the peer; the rest is queued when the store is closed from another thread. */
@@ -417,6 +423,49 @@ static void closing_cancels_what_is_queued(void)
 	peer_wake(&p); /* now the one in flight is answered */
 	pthread_join(closer, NULL);
 	CHECK(order.done == 1 && order.canceled == 10 && p.served == 1);
+	peer_stop(&p);
+}
+
+/* A request is held by the peer, others are queued, then the store is stopped. Closed at the end; how many were cancelled. */
+static int stopped_with(enum obj_op op, struct peer *p, struct order *order)
+{
+	const struct obj_config limits = {.retries = 5, .timeout_ms = 30000, .max_parallel = 1, .max_downloads = 1};
+	struct obj_store *st = store_open_as(p->port, limits);
+	uint64_t began = clock_mono_ms();
+	struct errmsg e;
+	uint8_t *data;
+	size_t len;
+
+	submit_one(st, order, op, false);
+	while (p->served == 0)
+		poll(NULL, 0, 1);
+	for (int i = 0; i < 10; i++)
+		submit_one(st, order, op, i & 1);
+	obj_store_stop(st);
+	CHECK_EQ(obj_get(st, "k", &data, &len, &e), -ECANCELED); /* what comes; and what came before is answered by then */
+	pthread_mutex_lock(&order->lock);
+	CHECK_EQ(order->done, 0);
+	CHECK_EQ(order->canceled, op == OBJ_GET ? 11 : 10);
+	pthread_mutex_unlock(&order->lock);
+	if (op == OBJ_PUT)
+		peer_wake(p); /* what was being written is awaited */
+	obj_store_close(st);
+	CHECK(clock_mono_ms() - began < 15000 && p->served == 1);
+	return order->canceled;
+}
+
+static void stopping_does_not_wait_for_a_silent_server(void)
+{
+	static const struct reply script[] = {{HOLD, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}, {0}};
+	struct order reads = {.lock = PTHREAD_MUTEX_INITIALIZER}, writes = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	struct peer p;
+
+	peer_start(&p, script);
+	CHECK_EQ(stopped_with(OBJ_GET, &p, &reads), 11);
+	peer_stop(&p);
+	peer_start(&p, script);
+	CHECK_EQ(stopped_with(OBJ_PUT, &p, &writes), 10);
+	CHECK_EQ(writes.done, 1);
 	peer_stop(&p);
 }
 
@@ -475,6 +524,7 @@ int main(int argc, char **argv)
 		{"put_says_its_checksum", put_says_its_checksum}, {"lists_page_by_page", lists_page_by_page},
 		{"a_dead_server_is_named", a_dead_server_is_named},
 		{"closing_cancels_what_is_queued", closing_cancels_what_is_queued},
+		{"stopping_does_not_wait_for_a_silent_server", stopping_does_not_wait_for_a_silent_server},
 		{"reading_has_a_time_of_its_own", reading_has_a_time_of_its_own},
 		{"somebody_who_waits_goes_first", somebody_who_waits_goes_first}, {0}};
 
