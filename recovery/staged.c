@@ -45,28 +45,31 @@ bool staged_same_run(const struct staged_ref *a, const struct staged_ref *b)
 
 uint32_t staged_unsafe(const struct staged_set *s, const struct staged_ref *r, uint64_t applied)
 {
-	uint64_t from = r->off, end = (uint64_t)r->off + r->len, left = r->len;
+	uint64_t at = r->off, end = (uint64_t)r->off + r->len;
 	size_t lo = 0, hi = s->slices.n;
+	uint32_t left = r->len;
 
-	/* The last slice that begins at or before the ref; slices of a segment do not overlap. */
+	/* The first that begins in the run: a slice's piece lies in one run. Bytes may be in several (a copy that was uploaded). */
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 		const struct staged_slice *m = &s->slices.v[mid];
 
-		if (m->segment < r->segment || (m->segment == r->segment && m->off <= r->off))
+		if (m->segment < r->segment || (m->segment == r->segment && m->off < r->run_off))
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	for (size_t i = lo ? lo - 1 : 0; i < s->slices.n; i++) {
+	for (size_t i = lo; i < s->slices.n; i++) {
 		const struct staged_slice *m = &s->slices.v[i];
-		uint64_t a = m->off, b = (uint64_t)m->off + m->len;
+		uint64_t from = m->off > at ? m->off : at, to = (uint64_t)m->off + m->len;
 
-		if (m->segment > r->segment || (m->segment == r->segment && a >= end))
+		if (m->segment != r->segment || m->off >= end)
 			break;
-		if (m->segment != r->segment || b <= from || m->window_end > applied)
+		if (m->window_end > applied || to <= at)
 			continue;
-		left -= (b < end ? b : end) - (a > from ? a : from);
+		to = to < end ? to : end;
+		left -= (uint32_t)(to - from);
+		at = to; /* up to here nothing more is to be counted */
 	}
-	return (uint32_t)left;
+	return left;
 }

@@ -160,13 +160,17 @@ static void unsafe_bytes_at_random(void)
 		r.len += (uint32_t)(unit_rand(&seed) % 55);
 		for (unsigned seg = 0; seg < 2; seg++)
 			for (uint32_t at = 0; at < 240;) {
-				uint32_t len = 1 + (uint32_t)(unit_rand(&seed) % 16), end = unit_rand(&seed) % 3 ? 4 : 8;
+				uint32_t len = 1 + (uint32_t)(unit_rand(&seed) % 16), end = unit_rand(&seed) % 3 ? 4 : 8, step = len;
+
+				if (round % 2) /* they overlap: the same bytes are in several */
+					step = 1 + (uint32_t)(unit_rand(&seed) % len);
 
 				if (unit_rand(&seed) % 2) {
 					*vec_add(&s.slices) = (struct staged_slice){.segment = seg, .off = at, .len = len, .window_end = end};
-					memset(safe[seg] + at, end <= 4, len);
+					for (uint32_t i = at; i < at + len; i++)
+						safe[seg][i] |= end <= 4;
 				}
-				at += len;
+				at += step;
 			}
 		for (uint32_t i = 0; i < r.len; i++)
 			want += !safe[r.segment][r.off + i];
