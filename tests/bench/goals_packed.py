@@ -14,7 +14,6 @@ from goals_sides import TRANSPORTS
 from rows import core, environment, harness
 
 S3_MS, REDIS_MS, SIZE, SEED = 10, 1, 1024, 1
-LARGE = "batch_size=20000&batch_bytes=16777216"  # a shared object belongs to one script, so larger scripts make fewer of them
 
 
 class Hosts:
@@ -29,9 +28,9 @@ class Hosts:
         volume = harness.Volume(self.t, self.redis, name, db, self.s3)
         return volume.format("--trash-days", "0", bucket=f"http://127.0.0.1:{self.s3_port}/{name}")
 
-    def stored(self, volume, count, *options, query=""):
+    def stored(self, volume, count, *options):
         """Writes that many files and waits until Redis and S3 have them; (requests of S3, seconds)."""
-        m = harness.Mount(self.t, volume, "--writeback", "--upload-delay=10m", *options, query=query, name=volume.name,
+        m = harness.Mount(self.t, volume, "--writeback", "--upload-delay=10m", *options, name=volume.name,
                           port=self.redis_port)
         os.mkdir(m.path("d"))
         before, start = self.s3.snapshot(), time.perf_counter()
@@ -84,12 +83,11 @@ def listed(requests):
 def packed(sides, args, table):
     hosts, transport = Hosts(sides.t), sides.transports[-1]
     together = hosts.volume("together", 0)
-    for volume, query, how in ((hosts.volume("large", 2), LARGE, f", {LARGE}"), (together, "", "")):
-        say("packed: stored" + how)
-        requests, took = hosts.stored(volume, args.packed, "--pack-below=128K", query=query)
-        total = requests.total()
-        table.add(f"S3 requests for {args.packed:,} x 1 KB{how}", f"one PUT each, at {S3_MS} ms", total, "<= 10", total <= 10,
-                  f"{total} ({listed(requests)})", f"{took:.1f} s until S3 has all")
+    say("packed: stored")
+    requests, took = hosts.stored(together, args.packed)
+    total = requests.total()
+    table.add(f"S3 requests for {args.packed:,} x 1 KB", f"one PUT each, at {S3_MS} ms", total, "<= 10", total <= 10,
+              f"{total} ({listed(requests)})", f"{took:.1f} s until S3 has all")
     objects, no_stock = hosts.s3.blocks("together"), core.missing("juicefs")
     if not no_stock:
         alone = hosts.volume("alone", 1)
