@@ -2,7 +2,8 @@
  *
  * One thread owns the order of work: it verifies slices, assembles blocks and submits them; the store's threads only
  * report results under the lock. A block goes ASSEMBLE -> PUT -> HEAD -> confirmed; any store error sends it to the
- * retry list and from there through PUT again (a PUT of the same bytes under the same name is harmless). */
+ * retry list and from there through PUT again (a PUT of the same bytes under the same name is harmless). While one waits there,
+ * no other of its kind is begun: uploads and deletions do not hold each other back. */
 #include "s3/upload.h"
 
 #include <errno.h>
@@ -47,6 +48,13 @@ struct block_job {
 	uint32_t backoff_ms;
 };
 
+enum kind { UPLOAD, REMOVAL, KINDS };
+
+struct queue {
+	struct slice_job *first, **tail;
+	unsigned retrying; /* blocks of this kind in the retry list */
+};
+
 struct uploader {
 	struct uploader_config cfg;
 	pthread_mutex_t lock;
@@ -54,7 +62,8 @@ struct uploader {
 	pthread_t thread;
 	bool running;
 	/* under lock: */
-	struct slice_job *queue, **queue_tail;
+	struct queue queue[KINDS];
+	enum kind turn; /* which is looked at first */
 	struct slice_job *finished;  /* to be reported by the thread */
 	struct block_job *retry;
 	unsigned in_flight;
@@ -76,6 +85,11 @@ static void block_free(struct uploader *up, struct block_job *b)
 	up->buffered -= b->len;
 	free(b->data);
 	free(b);
+}
+
+static struct queue *queue_of(struct uploader *up, const struct slice_job *s)
+{
+	return &up->queue[s->remove ? REMOVAL : UPLOAD];
 }
 
 static void stats_pending(struct uploader *up, const struct slice_job *s, int sign)
@@ -126,6 +140,7 @@ static void block_retry(struct uploader *up, struct block_job *b, int err, const
 	b->due_ms = now + b->backoff_ms;
 	b->next = up->retry;
 	up->retry = b;
+	queue_of(up, b->slice)->retrying++;
 	pthread_cond_broadcast(&up->changed);
 }
 
@@ -318,9 +333,9 @@ static bool is_final(int err)
 }
 
 /* Takes one block off the head of the queue and sends it [locked on entry and exit]. */
-static void advance_head(struct uploader *up)
+static void advance_head(struct uploader *up, struct queue *q)
 {
-	struct slice_job *s = up->queue;
+	struct slice_job *s = q->first;
 	struct block_job *b = calloc(1, sizeof(*b));
 	int rc = b ? 0 : -ENOMEM;
 	bool first = s->next_block == 0 && !s->remove;
@@ -352,9 +367,9 @@ static void advance_head(struct uploader *up)
 	else
 		s->next_block++;
 	if (rc || s->next_block == s->blocks) {
-		up->queue = s->next;
-		if (!up->queue)
-			up->queue_tail = &up->queue;
+		q->first = s->next;
+		if (!q->first)
+			q->tail = &q->first;
 	}
 	if (rc) {
 		block_finish(up, b, rc);
@@ -377,6 +392,7 @@ static bool resend_due(struct uploader *up, uint64_t *next_due)
 
 		if (b->due_ms <= now) {
 			*p = b->next;
+			queue_of(up, b->slice)->retrying--;
 			up->in_flight++;
 			pthread_mutex_unlock(&up->lock);
 			block_send(up, b);
@@ -389,10 +405,20 @@ static bool resend_due(struct uploader *up, uint64_t *next_due)
 	return false;
 }
 
-static bool may_send(const struct uploader *up)
+/* The queue that something may be sent of, in turns; NULL: none. */
+static struct queue *may_send(struct uploader *up)
 {
-	return up->queue && !up->retry && up->in_flight < up->cfg.max_parallel &&
-		(up->buffered < up->cfg.buffer_bytes || up->in_flight == 0);
+	if (up->in_flight >= up->cfg.max_parallel || (up->buffered >= up->cfg.buffer_bytes && up->in_flight))
+		return NULL;
+	for (int i = 0; i < KINDS; i++) {
+		struct queue *q = &up->queue[(up->turn + i) % KINDS];
+
+		if (q->first && !q->retrying) {
+			up->turn = q == &up->queue[UPLOAD] ? REMOVAL : UPLOAD;
+			return q;
+		}
+	}
+	return NULL;
 }
 
 static void report_finished(struct uploader *up)
@@ -420,21 +446,26 @@ static void report_finished(struct uploader *up)
  * the last block to end is what puts it on the finished list by the same link. */
 static void cancel_all(struct uploader *up)
 {
-	while (up->queue) {
-		struct slice_job *s = up->queue;
+	for (int i = 0; i < KINDS; i++) {
+		struct queue *q = &up->queue[i];
 
-		up->queue = s->next;
-		s->err = -ECANCELED;
-		if (s->left == 0) {
-			s->next = up->finished;
-			up->finished = s;
+		while (q->first) {
+			struct slice_job *s = q->first;
+
+			q->first = s->next;
+			s->err = -ECANCELED;
+			if (s->left == 0) {
+				s->next = up->finished;
+				up->finished = s;
+			}
 		}
+		q->tail = &q->first;
 	}
-	up->queue_tail = &up->queue;
 	while (up->retry) {
 		struct block_job *b = up->retry;
 
 		up->retry = b->next;
+		queue_of(up, b->slice)->retrying--;
 		block_finish(up, b, -ECANCELED);
 	}
 }
@@ -442,6 +473,7 @@ static void cancel_all(struct uploader *up)
 static void *upload_main(void *arg)
 {
 	struct uploader *up = arg;
+	struct queue *q;
 	uint64_t next_due;
 
 	pthread_setname_np(pthread_self(), "jfs-upload");
@@ -450,16 +482,17 @@ static void *upload_main(void *arg)
 		if (up->stopping)
 			cancel_all(up);
 		report_finished(up);
-		if (up->stopping && up->in_flight == 0 && !up->finished && !up->queue && !up->retry)
-			break;
+		if (up->stopping && up->in_flight == 0 && !up->finished && !up->retry)
+			break; /* cancel_all has emptied the queues */
 		if (up->stopping) {
 			pthread_cond_wait(&up->changed, &up->lock);
 			continue;
 		}
 		if (resend_due(up, &next_due))
 			continue;
-		if (may_send(up)) {
-			advance_head(up);
+		q = may_send(up);
+		if (q) {
+			advance_head(up, q);
 			continue;
 		}
 		if (up->finished)
@@ -488,7 +521,8 @@ int uploader_new(const struct uploader_config *cfg, struct uploader **out)
 	up->cfg = *cfg;
 	if (up->cfg.max_parallel == 0)
 		up->cfg.max_parallel = 1;
-	up->queue_tail = &up->queue;
+	for (int i = 0; i < KINDS; i++)
+		up->queue[i].tail = &up->queue[i].first;
 	pthread_mutex_init(&up->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -567,8 +601,8 @@ static int submit(struct uploader *up, const struct slice_plan *plans, size_t n,
 	pthread_mutex_lock(&up->lock);
 	for (struct slice_job *s = head; s; s = s->next)
 		stats_pending(up, s, 1);
-	*up->queue_tail = head;
-	up->queue_tail = tail;
+	*up->queue[remove ? REMOVAL : UPLOAD].tail = head;
+	up->queue[remove ? REMOVAL : UPLOAD].tail = tail;
 	pthread_cond_broadcast(&up->changed);
 	pthread_mutex_unlock(&up->lock);
 	return 0;

@@ -5,7 +5,8 @@
  * Only then is the batch's `done` called with 0.
  *
  * Failures. Object store errors are waited out for ever (1 s .. 30 s between rounds, woken by uploader_kick): a plan is
- * never given up because S3 is away or refuses us; the reason is in the stats and, rate-limited, in the log. Only bytes
+ * never given up because S3 is away or refuses us; the reason is in the stats and, rate-limited, in the log. Nor do objects that
+ * cannot be deleted keep others from being stored, or the other way round. Only bytes
  * that cannot be had any more end a batch: -EBADMSG (a staged run does not match its checksum), -ENOENT (its segment is
  * gone), -EIO; nothing of that slice was PUT then. -ECANCELED when the uploader is closed.
  *

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "s3/upload.h"
+#include "util/clock.h"
 
 #define BS (64u << 10)
 
@@ -264,11 +265,45 @@ static void closed_between_retries(void)
 	teardown(&v);
 }
 
+/* An object that the store does not let us delete, here because a directory has its name. */
+static void what_cannot_be_deleted_holds_no_upload_back(void)
+{
+	struct env v;
+	struct waiter gone = WAITER, stored = WAITER;
+	struct slice_piece piece = {.kind = PIECE_ZERO, .len = 200 * BS};
+	struct slice_plan p = {.id = 3, .size = 200 * BS, .n = 1, .pieces = &piece};
+	struct uploader_stats us;
+	uint64_t began;
+	char cmd[400];
+
+	setup(&v, COMPRESS_NONE);
+	snprintf(cmd, sizeof(cmd), "mkdir -p %svol/chunks/0/0/9_0_100/x", v.bucket);
+	REQUIRE(system(cmd) == 0);
+	REQUIRE(uploader_delete(v.up, 9, 100, batch_done, &gone) == 0);
+	do
+		uploader_stats(v.up, &us);
+	while (us.errors == 0);
+	REQUIRE(uploader_submit(v.up, &p, 1, batch_done, &stored) == 0);
+	began = clock_mono_ms();
+	do { /* a few blocks would get through whenever the deletion is tried */
+		usleep(1000);
+		uploader_stats(v.up, &us);
+	} while (us.blocks_done < 200 && clock_mono_ms() - began < 15000);
+	CHECK_EQ(us.blocks_done, 200);
+	snprintf(cmd, sizeof(cmd), "rm -r %svol/chunks/0/0/9_0_100", v.bucket);
+	REQUIRE(system(cmd) == 0);
+	uploader_kick(v.up);
+	CHECK_EQ(wait_done(&gone, 1), 0);
+	CHECK_EQ(wait_done(&stored, 1), 0);
+	teardown(&v);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
 		{"compose", compose}, {"damaged_run", damaged_run}, {"outage", outage},
-		{"closed_between_retries", closed_between_retries}, {0}};
+		{"closed_between_retries", closed_between_retries},
+		{"what_cannot_be_deleted_holds_no_upload_back", what_cannot_be_deleted_holds_no_upload_back}, {0}};
 
 	return unit_main(argc, argv, tests);
 }
