@@ -59,7 +59,7 @@ static int write_run(struct req *r)
 	if (rc == 0)
 		stats_written(r->s->stats, r->size);
 	if (rc == 0 && r->direct && (r->flags & O_DSYNC) && !r->s->cfg.meta_waits)
-		r->hold = WM_DURABLE;
+		r->hold = WM_SYNCED;
 	return rc;
 }
 

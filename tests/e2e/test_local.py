@@ -499,6 +499,10 @@ def synced_files_are_durable(t):
     os.write(fd4, b"data")
     s = m.stats()
     assert s["sequence_durable"] == s["sequence_committed"]
+    os.write(fd4, b"more")
+    after = m.stats()
+    assert after["sequence_durable"] == after["sequence_committed"]
+    assert (after["journal_flushes"], after["journal_syncs"]) == (s["journal_flushes"], s["journal_syncs"] + 1), "a flush, not one small write"
     for n in (fd, fd2, fd3, fd4, d):
         os.close(n)
 
