@@ -53,18 +53,6 @@ static int serve(const struct mount_options *o, const char *mountpoint, void (*r
 	return appliance_close(a) ? 1 : 0;
 }
 
-/* --- foreground --- */
-static void ready_foreground(void *arg, const struct errmsg *e)
-{
-	struct errmsg *out = arg;
-
-	if (e)
-		*out = *e;
-	else
-		log_info("event=ready");
-}
-
-/* --- background --- */
 static void write_all(int fd, const char *s, size_t n)
 {
 	while (n) {
@@ -79,6 +67,69 @@ static void write_all(int fd, const char *s, size_t n)
 	}
 }
 
+/* Opens a file, so that the kernel learns that there are no handles. Until somebody does, it sends a RELEASE for each file that
+ * is made and closed. By way of a copy of the mount, so that nobody finds it busy; best effort (needs root). Never the daemon: a
+ * process that waits in the kernel for an answer of its own cannot be killed, and while it is there the connection is not
+ * aborted. */
+static void teach_no_handles(const char *mountpoint)
+{
+	int copy = open_tree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int fd = copy < 0 ? -1 : openat(copy, ".control", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+	if (copy >= 0)
+		close(copy);
+}
+
+/* --- foreground --- */
+struct foreground {
+	struct errmsg *e;
+	int teacher;
+};
+
+/* A process that teaches the kernel once a byte comes, made before there are threads; nobody's child. Its descriptor, -1: none. */
+static int teacher_start(const char *mountpoint)
+{
+	int fds[2];
+	pid_t pid;
+	char c;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -1;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		close(fds[1]);
+		if (fork() == 0 && read(fds[0], &c, 1) == 1)
+			teach_no_handles(mountpoint);
+		_exit(0);
+	}
+	close(fds[0]);
+	if (pid < 0) {
+		close(fds[1]);
+		return -1;
+	}
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return fds[1];
+}
+
+static void ready_foreground(void *arg, const struct errmsg *e)
+{
+	struct foreground *f = arg;
+
+	if (e)
+		*f->e = *e;
+	else
+		log_info("event=ready");
+	if (!e && f->teacher >= 0)
+		write_all(f->teacher, "", 1);
+	if (f->teacher >= 0)
+		close(f->teacher);
+}
+
+/* --- background --- */
 static void ready_background(void *arg, const struct errmsg *e)
 {
 	int *fd = arg;
@@ -144,21 +195,6 @@ static int read_report(int fd, struct errmsg *e)
 	return e->text[0] ? -EIO : 0;
 }
 
-/* Opens a file, so that the kernel learns that there are no handles. Until somebody does, it sends a RELEASE for each file that
- * is made and closed. By way of a copy of the mount, so that nobody finds it busy; best effort (needs root). Never the daemon: a
- * process that waits in the kernel for an answer of its own cannot be killed, and while it is there the connection is not
- * aborted. */
-static void teach_no_handles(const char *mountpoint)
-{
-	int copy = open_tree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	int fd = copy < 0 ? -1 : openat(copy, ".control", O_RDONLY | O_CLOEXEC);
-
-	if (fd >= 0)
-		close(fd);
-	if (copy >= 0)
-		close(copy);
-}
-
 static int mount_background(const struct mount_options *o, const char *mountpoint, struct errmsg *e)
 {
 	int fds[2], r;
@@ -210,7 +246,7 @@ static int mount_run(int argc, char **argv, const char *as)
 	} else {
 		r = mountpoint_prepare(o.mountpoint, o.force, mountpoint, &e);
 		if (r == 0 && o.foreground)
-			status = serve(&o, mountpoint, ready_foreground, &e);
+			status = serve(&o, mountpoint, ready_foreground, &(struct foreground){ &e, teacher_start(mountpoint) });
 		else if (r == 0)
 			r = mount_background(&o, mountpoint, &e);
 		if (r || (status && e.text[0]))

@@ -71,6 +71,7 @@ static void op_release(fuse_req_t q, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)fi;
+	stats_op(req_session(q)->stats, SO_RELEASE, 0, 0);
 	fuse_reply_err(q, 0);
 }
 

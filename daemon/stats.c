@@ -19,6 +19,7 @@ const char *const stats_op_names[SO_N] = {
 	[SO_FALLOCATE] = "fallocate", [SO_COPY] = "copy_file_range", [SO_LSEEK] = "lseek", [SO_STATFS] = "statfs",
 	[SO_GETXATTR] = "getxattr", [SO_SETXATTR] = "setxattr", [SO_LISTXATTR] = "listxattr",
 	[SO_REMOVEXATTR] = "removexattr", [SO_IOCTL] = "ioctl", [SO_FORGET] = "forget",
+	[SO_RELEASE] = "release",
 };
 
 struct line {

@@ -52,6 +52,17 @@ def read(path):
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED)  # the latter two: the kernel was just about to notice
 
 
+def same_command(pid):
+    """The processes that were started with the same words as this one."""
+    def words(n):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{n}/cmdline", "rb") as f:
+                return f.read()
+        return b""
+
+    return [int(n) for n in os.listdir("/proc") if n.isdigit() and words(n) == words(pid) != b""]
+
+
 def fails(code, function, *args, **more):
     codes = code if isinstance(code, tuple) else (code,)
     words = " or ".join(errno.errorcode[c] for c in codes)
@@ -660,10 +671,16 @@ def mount_helper_is_silent(t):
 
 @test(timeout=60, needs=NEEDS)
 def foreground_ends_with_its_mount(t):
+    """And teaches the kernel meanwhile that there are no file handles, by a process that ends at once: no file is released."""
     m = Local(t, start=False)
     p = subprocess.Popen(m.command("-f"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(m.is_mounted)
-    write(m.path("f"), b"1")
+    wait_until(lambda: same_command(p.pid) == [p.pid], what="one process alone")
+    for i in range(3):
+        with open(m.path(f"f{i}"), "xb") as f:
+            f.write(b"1")
+    ops = parse_stats(m.path(".stats"))
+    assert ops["fuse_ops_total_create"] == 3 and ops.get("fuse_ops_total_release", 0) == 0, ops
     t.run("umount", m.dir)
     assert p.wait(30) == 0
 
