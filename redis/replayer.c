@@ -20,6 +20,7 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+#define REAP_REST_MS (10u * 60 * 1000) /* when the store refuses to delete */
 #define MERGE_STEP 20000 /* records: about as many as a script may have commands */
 
 void replayer_say(struct replayer *r, enum replayer_state s, const char *fmt, ...)
@@ -435,6 +436,8 @@ static void events_take(struct replayer *r)
 			r->deleting--;
 			if (!ev->err)
 				wire_deleted(r, ev->field);
+			else if (ev->err != -ECANCELED) /* refused: it stays in the list, with all others that are */
+				r->reap_at_ms = clock_mono_ms() + REAP_REST_MS;
 		}
 		free(ev);
 	}

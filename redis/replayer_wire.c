@@ -721,7 +721,7 @@ void wire_reap(struct replayer *r)
 		return;
 	if (r->wins.n && r->wins.v[0]->serial <= r->trim_serial)
 		return; /* planned before the trim: may still refer to what is dead */
-	if (journal_mark(r->j, WM_TRIM) < r->trim || r->rewound)
+	if (journal_mark(r->j, WM_TRIM) < r->trim || r->rewound || clock_mono_ms() < r->reap_at_ms)
 		return;
 	err = rds_cmd(r->conn, &all, &e, "HGETALL zjfs.dead");
 	snprintf(epoch, sizeof(epoch), "%llu", (unsigned long long)replayer_epoch(r));

@@ -294,7 +294,9 @@ static void call_run(struct store_file *st, struct file_call *c)
 			res.mtime = res.err ? 0 : s.st_mtime;
 			break;
 		case OBJ_DELETE:
-			res.err = unlink(path) < 0 ? missing(-errno) : 0;
+			res.err = FAULT_ERR("s3.file.delete");
+			if (!res.err && unlink(path) < 0)
+				res.err = missing(-errno);
 			res.err = res.err == -ENOENT ? 0 : res.err;
 			break;
 		}

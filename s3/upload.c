@@ -33,7 +33,9 @@ struct slice_job {
 	struct batch *batch;
 	struct slice_plan plan; /* pieces are ours; n == 0 in a deletion */
 	bool remove;
-	uint32_t blocks, next_block, left; /* blocks that are not confirmed */
+	uint32_t blocks, next_block, left; /* left: blocks that were begun and are not through */
+	uint32_t confirmed;
+	uint64_t confirmed_bytes;
 	int err;
 };
 
@@ -92,12 +94,13 @@ static struct queue *queue_of(struct uploader *up, const struct slice_job *s)
 	return &up->queue[s->remove ? REMOVAL : UPLOAD];
 }
 
+/* What of the slice is not confirmed is pending from now on, or no more. */
 static void stats_pending(struct uploader *up, const struct slice_job *s, int sign)
 {
 	if (s->remove)
 		return;
-	up->st.blocks_pending += (uint64_t)sign * s->blocks;
-	up->st.bytes_pending += (uint64_t)sign * s->plan.size;
+	up->st.blocks_pending += (uint64_t)sign * (s->blocks - s->confirmed);
+	up->st.bytes_pending += (uint64_t)sign * (s->plan.size - s->confirmed_bytes);
 }
 
 /* A block is through, one way or the other [locked]. */
@@ -112,10 +115,12 @@ static void block_finish(struct uploader *up, struct block_job *b, int err)
 		up->st.bytes_done += b->plain_len;
 		up->st.blocks_pending--;
 		up->st.bytes_pending -= b->plain_len;
+		s->confirmed++;
+		s->confirmed_bytes += b->plain_len;
 	}
 	s->left--;
 	block_free(up, b);
-	if (s->left == 0 && (s->next_block == s->blocks || s->err)) {
+	if (s->left == 0 && s->next_block == s->blocks) {
 		s->next = up->finished;
 		up->finished = s;
 	}
@@ -193,6 +198,12 @@ static void put_done(void *arg, const struct obj_result *res)
 	pthread_mutex_unlock(&up->lock);
 }
 
+/* Not an outage: it is not tried again before who wants it deleted asks once more. */
+static bool is_refused(int err)
+{
+	return err && err != -ETIMEDOUT && err != -ECONNREFUSED && err != -EIO && err != -ENODEV && err != -ENOMEM && err != -ECANCELED;
+}
+
 static void delete_done(void *arg, const struct obj_result *res)
 {
 	struct block_job *b = arg;
@@ -200,11 +211,14 @@ static void delete_done(void *arg, const struct obj_result *res)
 
 	pthread_mutex_lock(&up->lock);
 	up->in_flight--;
-	if (res->err) {
+	if (is_refused(res->err) && log_ratelimit(&up->last_log, 10000))
+		log_warn("what=\"an object cannot be deleted\" slice=%llu block=%u err=%d detail=\"%s\"",
+			(unsigned long long)b->slice->plan.id, b->k, res->err, res->detail);
+	if (res->err && !is_refused(res->err)) {
 		block_retry(up, b, res->err, "DELETE", res->detail);
 	} else {
 		store_answers(up);
-		block_finish(up, b, 0);
+		block_finish(up, b, res->err);
 	}
 	pthread_mutex_unlock(&up->lock);
 }
@@ -362,11 +376,8 @@ static void advance_head(struct uploader *up, struct queue *q)
 		pthread_cond_timedwait(&up->changed, &up->lock, &t);
 		return;
 	}
-	if (rc)
-		s->err = rc; /* what is in flight of this slice ends by itself; nothing more is sent */
-	else
-		s->next_block++;
-	if (rc || s->next_block == s->blocks) {
+	s->next_block = rc ? s->blocks : s->next_block + 1; /* rc: what is in flight ends by itself, nothing more is sent */
+	if (s->next_block == s->blocks) {
 		q->first = s->next;
 		if (!q->first)
 			q->tail = &q->first;
@@ -453,6 +464,7 @@ static void cancel_all(struct uploader *up)
 			struct slice_job *s = q->first;
 
 			q->first = s->next;
+			s->next_block = s->blocks;
 			s->err = -ECANCELED;
 			if (s->left == 0) {
 				s->next = up->finished;

@@ -39,7 +39,8 @@ void uploader_free(struct uploader *up);
 
 /* Queues a batch (copied); done is called once, from the uploader's thread. 0 or -ENOMEM. Does not block. */
 int uploader_submit(struct uploader *up, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg);
-/* Deletes all objects of a slice (id, size); "not there" is success. Retried like uploads. */
+/* Deletes all objects of a slice (id, size); "not there" is success. An outage is waited out like that of uploads; what the store
+ * refuses (-EACCES and the like) is answered when the others were tried. */
 int uploader_delete(struct uploader *up, uint64_t id, uint32_t size, void (*done)(void *arg, int err), void *arg);
 /* Tries what waits for a retry now (the network came back, somebody waits). */
 void uploader_kick(struct uploader *up);

@@ -132,7 +132,8 @@ struct world {
 	bool eager;
 	uint32_t pack_size; /* small slices share others of up to so many bytes; 0: none do */
 	pthread_mutex_t lock, r_lock; /* r_lock: r, for the journal's notification */
-	atomic_int deleted, hold_uploads;
+	atomic_int deleted, hold_uploads, refused;
+	bool refuse; /* deletions */
 	atomic_bool gate, at_gate; /* an upload waits at a closed gate: in the replayer's thread, or in one of its own */
 	bool own_threads;
 	atomic_int on_their_way;
@@ -321,6 +322,11 @@ static int up_delete(void *ctx, uint64_t id, uint32_t size, void (*done)(void *a
 	struct world *w = ctx;
 
 	(void)size;
+	if (w->refuse) {
+		atomic_fetch_add(&w->refused, 1);
+		done(arg, -EACCES);
+		return 0;
+	}
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < w->st->n; i++) {
 		if (w->st->s[i].id == id) {
@@ -1181,6 +1187,37 @@ static void dead_objects_are_deleted(void)
 	world_free(w);
 }
 
+/* A store that refuses to delete is not asked for all of it again with every window. */
+static void refused_deletions_rest(void)
+{
+	struct world *w = world_new(false, 4711);
+
+	replayer_down(w);
+	w->retention_ms = 1;
+	w->refuse = true;
+	replayer_up(w);
+	for (int round = 0; round < 3; round++) {
+		uint64_t from = w->m->seq;
+
+		new_file(w, 0);
+		journal_records(w, from);
+		drain_or_say(w);
+		from = w->m->seq;
+		m_unlink(w->m, &w->m->now.i[1], 0);
+		journal_records(w, from);
+		drain_or_say(w);
+		for (int i = 0; i < 5000 && (status(w).trim < w->js[w->m->seq] || !atomic_load(&w->refused)); i++) {
+			replayer_kick(w->r);
+			usleep(1000);
+		}
+		CHECK(status(w).trim >= w->js[w->m->seq]);
+		wait_windows(w, 0); /* it has looked around since */
+	}
+	CHECK_EQ(atomic_load(&w->refused), 1);
+	compare(w);
+	world_free(w);
+}
+
 static void eager_publishes_first(void)
 {
 	struct world *w = world_new(false, unit_seed());
@@ -1266,6 +1303,7 @@ int main(int argc, char **argv)
 		{ "a_bad_file_is_removed", a_bad_file_is_removed },
 		{ "an_answer_is_about_what_was_sent", an_answer_is_about_what_was_sent },
 		{ "dead_objects_are_deleted", dead_objects_are_deleted },
+		{ "refused_deletions_rest", refused_deletions_rest },
 		{ "eager_publishes_first", eager_publishes_first },
 		{ "eager_copies_find_what_lags", eager_copies_find_what_lags },
 		{ "history_33_34_cut_connections_packed", history_33_34_cut_connections_packed },

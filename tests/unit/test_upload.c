@@ -9,6 +9,7 @@
 
 #include "s3/upload.h"
 #include "util/clock.h"
+#include "util/fault.h"
 
 #define BS (64u << 10)
 
@@ -265,8 +266,32 @@ static void closed_between_retries(void)
 	teardown(&v);
 }
 
-/* An object that the store does not let us delete, here because a directory has its name. */
-static void what_cannot_be_deleted_holds_no_upload_back(void)
+/* Objects that the store does not let us delete, here because a directory has their name: the slice's others go, that is told,
+ * and nothing else waits for it. */
+static void what_cannot_be_deleted_is_told(void)
+{
+	struct env v;
+	struct waiter gone = WAITER, stored = WAITER;
+	struct slice_piece piece = {.kind = PIECE_ZERO, .len = 3 * BS};
+	struct slice_plan p = {.id = 9, .size = 3 * BS, .n = 1, .pieces = &piece};
+	char cmd[400];
+
+	setup(&v, COMPRESS_NONE);
+	REQUIRE(uploader_submit(v.up, &p, 1, batch_done, &stored) == 0);
+	CHECK_EQ(wait_done(&stored, 1), 0);
+	snprintf(cmd, sizeof(cmd), "cd %svol/chunks/0/0 && rm 9_0_%u && mkdir -p 9_0_%u/x", v.bucket, BS, BS);
+	REQUIRE(system(cmd) == 0);
+	REQUIRE(uploader_delete(v.up, 9, p.size, batch_done, &gone) == 0);
+	CHECK(wait_done(&gone, 1) < 0);
+	snprintf(cmd, sizeof(cmd), "cd %svol/chunks/0/0 && test -d 9_0_%u -a ! -e 9_1_%u -a ! -e 9_2_%u && rm -r 9_0_%u", v.bucket, BS, BS, BS, BS);
+	CHECK_EQ(system(cmd), 0);
+	REQUIRE(uploader_delete(v.up, 9, p.size, batch_done, &gone) == 0);
+	CHECK_EQ(wait_done(&gone, 2), 0);
+	teardown(&v);
+}
+
+/* The store does not answer deletions, which wait to be tried again: uploads go on. */
+static void deletions_hold_no_upload_back(void)
 {
 	struct env v;
 	struct waiter gone = WAITER, stored = WAITER;
@@ -274,11 +299,10 @@ static void what_cannot_be_deleted_holds_no_upload_back(void)
 	struct slice_plan p = {.id = 3, .size = 200 * BS, .n = 1, .pieces = &piece};
 	struct uploader_stats us;
 	uint64_t began;
-	char cmd[400];
 
 	setup(&v, COMPRESS_NONE);
-	snprintf(cmd, sizeof(cmd), "mkdir -p %svol/chunks/0/0/9_0_100/x", v.bucket);
-	REQUIRE(system(cmd) == 0);
+	REQUIRE(setenv("JFS_FAULT", "s3.file.delete:1+:EIO", 1) == 0);
+	fault_init();
 	REQUIRE(uploader_delete(v.up, 9, 100, batch_done, &gone) == 0);
 	do
 		uploader_stats(v.up, &us);
@@ -290,11 +314,27 @@ static void what_cannot_be_deleted_holds_no_upload_back(void)
 		uploader_stats(v.up, &us);
 	} while (us.blocks_done < 200 && clock_mono_ms() - began < 15000);
 	CHECK_EQ(us.blocks_done, 200);
-	snprintf(cmd, sizeof(cmd), "rm -r %svol/chunks/0/0/9_0_100", v.bucket);
-	REQUIRE(system(cmd) == 0);
+	fault_active = false;
 	uploader_kick(v.up);
 	CHECK_EQ(wait_done(&gone, 1), 0);
 	CHECK_EQ(wait_done(&stored, 1), 0);
+	teardown(&v);
+}
+
+/* The slice that is copied from is lost; a block before was stored already. */
+static void a_lost_source_leaves_nothing_pending(void)
+{
+	struct env v;
+	struct waiter w = WAITER;
+	struct slice_piece pieces[2] = {{.kind = PIECE_ZERO, .len = BS}, {.kind = PIECE_OBJECT, .len = BS, .slice_id = 5, .slice_size = BS}};
+	struct slice_plan p = {.id = 6, .size = 2 * BS, .n = 2, .pieces = pieces};
+	struct uploader_stats us;
+
+	setup(&v, COMPRESS_NONE);
+	REQUIRE(uploader_submit(v.up, &p, 1, batch_done, &w) == 0);
+	CHECK_EQ(wait_done(&w, 1), -ENOENT);
+	uploader_stats(v.up, &us);
+	CHECK(us.blocks_done == 1 && us.blocks_pending == 0 && us.bytes_pending == 0);
 	teardown(&v);
 }
 
@@ -303,7 +343,9 @@ int main(int argc, char **argv)
 	static const struct unit_test tests[] = {
 		{"compose", compose}, {"damaged_run", damaged_run}, {"outage", outage},
 		{"closed_between_retries", closed_between_retries},
-		{"what_cannot_be_deleted_holds_no_upload_back", what_cannot_be_deleted_holds_no_upload_back}, {0}};
+		{"what_cannot_be_deleted_is_told", what_cannot_be_deleted_is_told},
+		{"deletions_hold_no_upload_back", deletions_hold_no_upload_back},
+		{"a_lost_source_leaves_nothing_pending", a_lost_source_leaves_nothing_pending}, {0}};
 
 	return unit_main(argc, argv, tests);
 }
