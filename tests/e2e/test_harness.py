@@ -409,6 +409,9 @@ def hangs(t):
     t.run("sh", "-c", "setsid sleep 1001 & echo $! > " + os.path.join({mark!r}, "pid"))
     os.mkdir(t.path("m"))
     subprocess.run(["mount", "-t", "tmpfs", "none", t.path("m")])
+    with open(os.path.join({mark!r}, "hot"), "w") as f:
+        f.write("/dev/shm/" + os.path.basename(t.dir) + "-mnt")
+    os.mkdir("/dev/shm/" + os.path.basename(t.dir) + "-mnt")
     t.run("sleep", "1002")
 
 def server(t, name, begin):
@@ -474,6 +477,8 @@ def the_runner_judges_and_cleans_up(t):
             with open(t.path(name)) as f:
                 assert not os.path.exists(f"/proc/{int(f.read())}"), f"a background process was left: {name}"
         assert not os.listdir(env["JFS_TEST_TMP"]) and not mounts_below(env["JFS_TEST_TMP"])
+        with open(t.path("hot")) as f:
+            assert not os.path.exists(f.read()), "a hot directory was left"
     text = t.run(sys.executable, t.path("inner.py"), "--only", "fin*", env=env)
     assert text.splitlines()[-1] == "1 passed, 0 failed, 0 skipped", text
     t.run(sys.executable, t.path("inner.py"), "--only", "nothing", status=2, env=env)

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import faulthandler
 import fnmatch
+import glob
 import os
 import random
 import select
@@ -326,7 +327,8 @@ class Running:
         if verdict == "FAIL":
             text += log_tails(self.folder)
         if not keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for folder in (self.folder, *glob.glob(f"/dev/shm/{os.path.basename(self.folder)}-*")):  # hot directories
+                shutil.rmtree(folder, ignore_errors=True)
         return verdict, reason, text
 
 
