@@ -14,6 +14,7 @@
 #define ITEMS	     1000  /* lists in a record */
 #define RECORDS_MAX  20000 /* of the slices that one round takes, about */
 #define PAUSE_MIN_MS 1000
+#define STEP_REST    4 /* times as long as a step took, before the next one */
 
 /* ARGV: cursor. Answers the next one, then field, records at first, records now of what has lost a quarter. */
 static const char choose_lua[] =
@@ -27,7 +28,7 @@ static const char choose_lua[] =
 
 /* ARGV: cursor, slices. Answers the next one, then key, number of the slice, bytes. A key of another type is none of ours. */
 static const char walk_lua[] =
-	"local page, at = redis.call('SCAN', ARGV[1], 'MATCH', 'c[0-9]*_[0-9]*', 'COUNT', '1000'), {}\n"
+	"local page, at = redis.call('SCAN', ARGV[1], 'MATCH', 'c[0-9]*_[0-9]*', 'COUNT', '500'), {}\n"
 	"for i = 2, #ARGV do at[ARGV[i]] = i - 1 end\n"
 	"local out = {page[1]}\n"
 	"for _, key in ipairs(page[2]) do\n"
@@ -307,21 +308,21 @@ static void look_at(struct replayer *r, uint64_t ms)
 void repack_step(struct replayer *r)
 {
 	struct repack *rp = &r->repack;
-	uint64_t now = clock_mono_ms();
+	uint64_t now = clock_mono_ms(), took;
 	int err;
 
 	if (!r->cfg.pack_below || !r->cfg.ops.delete_slice || !r->in_step || r->pending || r->rewound ||
 		r->url.mode == RDS_UNSAFE_BATCH)
 		return;
+	if (rp->state == REPACK_REST && r->trim <= rp->trim)
+		return;
+	if (!rp->next_ms)
+		rp->next_ms = now + pause_ms(r);
+	if (now < rp->next_ms) {
+		look_at(r, rp->next_ms);
+		return;
+	}
 	if (rp->state == REPACK_REST) {
-		if (r->trim <= rp->trim)
-			return;
-		if (!rp->next_ms)
-			rp->next_ms = now + pause_ms(r);
-		if (now < rp->next_ms) {
-			look_at(r, rp->next_ms);
-			return;
-		}
 		rp->sparse.n = rp->held.n = 0;
 		rp->spent_ms = 0;
 		rp->trim = r->trim;
@@ -329,15 +330,15 @@ void repack_step(struct replayer *r)
 		rp->state = REPACK_CHOOSE;
 	}
 	err = rp->state == REPACK_CHOOSE ? choose(r) : walk(r);
-	rp->spent_ms += clock_mono_ms() - now;
+	took = clock_mono_ms() - now;
+	rp->spent_ms += took;
 	if (err) {
 		log_debug("what=\"repacking is put off\" err=\"%s\"", strerror(-err));
 		rp->state = REPACK_REST;
 		rp->trim = 0;
 	}
-	if (rp->state == REPACK_REST)
-		rp->next_ms = clock_mono_ms() + pause_ms(r);
-	look_at(r, rp->state == REPACK_REST ? rp->next_ms : clock_mono_ms() + 1);
+	rp->next_ms = now + took + (rp->state == REPACK_REST ? pause_ms(r) : 1 + STEP_REST * took);
+	look_at(r, rp->next_ms);
 }
 
 void repack_fini(struct repack *rp)
