@@ -12,6 +12,7 @@
 #include "journal/journal_int.h"
 #include "journal/kv.h"
 #include "util/fault.h"
+#include "util/fileio.h"
 
 #define STATE_VERSION 3 /* 2: there may be keys of T_PARENT; 3: `life`, and there may be a sync log */
 #define TRIM_KEY      "trim"
@@ -60,7 +61,7 @@ static int state_decode(const uint8_t *p, size_t n, struct base_state *s)
 int base_open(struct journal *j, struct errmsg *e)
 {
 	char path[4096];
-	int err, fd;
+	int err;
 
 	snprintf(path, sizeof(path), "%s/base", j->dir.path);
 	if (j->read_only)
@@ -70,12 +71,10 @@ int base_open(struct journal *j, struct errmsg *e)
 	err = kv_open(path, KV_DURABLE, BASE_MAP, base_tables, &j->base, e);
 	if (err)
 		return err;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd) || fsync(j->dir.fd))
-		err = errmsg_set(e, -errno, "%s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return err;
+	err = dir_sync_at(AT_FDCWD, path);
+	if (!err)
+		err = dir_sync_at(j->dir.fd, ".");
+	return err ? errmsg_set(e, err, "%s: %s", path, strerror(-err)) : 0;
 }
 
 /* Known of a file system that writes in place and whose fdatasync always ends with a flush of the device, whatever it was of.

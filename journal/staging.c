@@ -19,6 +19,7 @@
 #include <xxhash.h>
 
 #include "util/fault.h"
+#include "util/fileio.h"
 #include "util/log.h"
 
 #define SMALL_SEGMENT	((uint32_t)8 << 20) /* what is tried when the disk has no room for a whole one */
@@ -116,18 +117,6 @@ static int scan_dir(struct staging *st)
 	return err;
 }
 
-/* The directory may be new, perhaps made by a process that was killed here: a segment is only as durable as its path. */
-static int parent_sync(int dirfd)
-{
-	int err = 0, fd = openat(dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 || fsync(fd))
-		err = -errno;
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
 int staging_open(const char *dir, uint64_t next_segment, struct staging **out, struct errmsg *e)
 {
 	struct staging *st = calloc(1, sizeof(*st));
@@ -147,7 +136,7 @@ int staging_open(const char *dir, uint64_t next_segment, struct staging **out, s
 		   (st->dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		err = -errno;
 	} else {
-		err = parent_sync(st->dirfd);
+		err = dir_sync_at(st->dirfd, ".."); /* it may be new, made by a process that was killed here: only as durable as its path */
 		if (!err)
 			err = scan_dir(st);
 	}
@@ -368,24 +357,6 @@ static int reserve(struct staging *st, uint32_t len, struct segment **out, uint3
 	}
 }
 
-static int write_all(int fd, const uint8_t *p, size_t len, off_t off)
-{
-	int err = FAULT_ERR("staging.write");
-
-	while (!err && len) {
-		ssize_t n = pwrite(fd, p, len, off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n == 0 || errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
-		p += n;
-		len -= (size_t)n;
-		off += n;
-	}
-	return err;
-}
-
 int staging_append(struct staging *st, const void *data, size_t len, struct staged *out)
 {
 	struct segment *s;
@@ -399,7 +370,11 @@ int staging_append(struct staging *st, const void *data, size_t len, struct stag
 	if (err)
 		return err;
 	*out = (struct staged){.segment = s->number, .off = off, .len = (uint32_t)len, .sum = XXH3_64bits(data, len)};
-	err = write_all(s->fd, data, len, off);
+	err = FAULT_ERR("staging.write");
+	if (!err)
+		err = file_write_at(s->fd, data, len, off);
+	if (err && err != -ENOSPC)
+		err = -EIO;
 	if (!err && off / WRITEBACK_STEP != (off + (uint32_t)len) / WRITEBACK_STEP) {
 		off_t from = (off_t)(off / WRITEBACK_STEP) * WRITEBACK_STEP;
 

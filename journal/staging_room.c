@@ -11,6 +11,7 @@
 
 #include "journal/staging_int.h"
 #include "util/fault.h"
+#include "util/fileio.h"
 #include "util/log.h"
 
 #define ZERO_AHEAD ((uint32_t)1 << 20)
@@ -110,25 +111,6 @@ static struct segment *zero_begin(struct staging *st)
 	return s;
 }
 
-static bool zeros_write(int fd, uint32_t from, uint32_t to)
-{
-	static const uint8_t zeros[64 << 10];
-
-	if (FAULT_ERR("staging.zero"))
-		return false;
-	while (from < to) {
-		size_t n = to - from < sizeof(zeros) ? to - from : sizeof(zeros);
-		ssize_t done = pwrite(fd, zeros, n, from);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return false;
-		from += (uint32_t)done;
-	}
-	return true;
-}
-
 int staging_zero_ahead(struct staging *st)
 {
 	struct segment *s;
@@ -144,7 +126,7 @@ int staging_zero_ahead(struct staging *st)
 	/* Not having them is no failure: whoever appends there meets the same disk and says so. */
 	from = s->zeroing_from;
 	to = s->zeroing_to;
-	written = zeros_write(s->fd, from, to);
+	written = !FAULT_ERR("staging.zero") && file_zero_at(s->fd, to - from, from) == 0;
 	pthread_mutex_lock(&st->lock);
 	s->zeroing_from = s->zeroing_to = 0;
 	pthread_mutex_unlock(&st->lock);

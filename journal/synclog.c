@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "util/fault.h"
+#include "util/fileio.h"
 #include "util/log.h"
 
 static void file_name(const char *dir, char out[4096])
@@ -46,43 +47,6 @@ static void turn_off(struct synclog *l, const char *why)
 
 /* --- making --- */
 
-static int write_all(int fd, const uint8_t *p, size_t len, off_t off)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n == 0 || errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
-		p += n;
-		len -= (size_t)n;
-		off += n;
-	}
-	return 0;
-}
-
-static int zeros_write(int fd)
-{
-	static const uint8_t zeros[64 << 10];
-	int err = 0;
-
-	for (size_t at = 0; !err && at < SYNC_LOG_SIZE; at += sizeof(zeros))
-		err = write_all(fd, zeros, sizeof(zeros), (off_t)at);
-	return err;
-}
-
-static int dir_sync(const char *dir)
-{
-	int err = 0, fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0 || fsync(fd))
-		err = -errno;
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
 int synclog_make(struct synclog *l, const char *dir, const char *id, uint64_t life, uint64_t anchor)
 {
 	char path[4096];
@@ -98,7 +62,7 @@ int synclog_make(struct synclog *l, const char *dir, const char *id, uint64_t li
 	}
 	err = FAULT_ERR("synclog.make");
 	if (!err)
-		err = zeros_write(l->fd);
+		err = file_zero_at(l->fd, SYNC_LOG_SIZE, 0);
 	if (err) { /* whoever writes next meets the same disk and says so */
 		if (unlink(path))
 			log_debug("journal: an unfinished sync log stays path=%s", path);
@@ -106,7 +70,7 @@ int synclog_make(struct synclog *l, const char *dir, const char *id, uint64_t li
 		return 0;
 	}
 	FAULT_POINT("synclog.make.before_sync");
-	if (fsync(l->fd) || dir_sync(dir))
+	if (fsync(l->fd) || dir_sync_at(AT_FDCWD, dir))
 		return -EIO;
 	memcpy(l->id, id, 32);
 	l->life = life;
@@ -146,7 +110,7 @@ int synclog_write(struct synclog *l, uint64_t first, uint64_t last)
 		return -ENOSPC;
 	err = FAULT_ERR("synclog.write");
 	if (!err)
-		err = write_all(l->fd, l->frame.data, l->frame.len, (off_t)l->tail);
+		err = file_write_at(l->fd, l->frame.data, l->frame.len, (off_t)l->tail);
 	if (err == -ENOSPC) /* not all bytes of a preallocated file are its own: it was copied by reference */
 		turn_off(l, "disk full");
 	if (err)

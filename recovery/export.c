@@ -22,6 +22,7 @@
 #include "recovery/progress.h"
 #include "recovery/recover.h"
 #include "util/fault.h"
+#include "util/fileio.h"
 
 #define TEMPORARY ".jfs-recover.part"
 #define PART	  (1u << 20)
@@ -124,7 +125,7 @@ static int copy_run(struct export *x, int fd, const struct staged_ref *ref)
 
 		if (rc)
 			return rc;
-		rc = plain_write(fd, x->buf, n, ref->file_off + at);
+		rc = file_write_at(fd, x->buf, n, (off_t)(ref->file_off + at));
 		if (rc)
 			return rc;
 		at += n;

@@ -36,24 +36,6 @@ int plain_attributes(int fd, const struct jfs_attr *a)
 	return futimens(fd, times) ? -errno : 0;
 }
 
-int plain_write(int fd, const void *data, size_t n, uint64_t off)
-{
-	const char *p = data;
-
-	while (n) {
-		ssize_t w = pwrite(fd, p, n, (off_t)off);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return w ? -errno : -EIO;
-		p += w;
-		off += (uint64_t)w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
 /* --- extended attributes and ACLs --- */
 
 struct putting {

@@ -23,8 +23,6 @@ int plain_xattrs_drop(struct fs *fs, int fd, uint64_t ino, bool set, bool *chang
 int plain_node(struct fs *fs, int dir, const char *name, uint64_t ino, const struct jfs_attr *a);
 /* The target, NUL-terminated. 0, -errno, -ENODATA as above. */
 int plain_target(struct fs *fs, uint64_t ino, char target[JFS_SYMLINK_MAX + 1]);
-/* All of [data, data + n) at `off`. 0, -errno. */
-int plain_write(int fd, const void *data, size_t n, uint64_t off);
 struct timespec plain_mtime(const struct jfs_attr *a);
 
 #endif

@@ -39,6 +39,7 @@
 #include "redis/ids.h"
 #include "util/clock.h"
 #include "util/fault.h"
+#include "util/fileio.h"
 
 struct rebase {
 	const struct recover_options *o;
@@ -62,15 +63,11 @@ struct rebase {
 static int sync_dir_of(const char *path, struct errmsg *e)
 {
 	char copy[PATH_MAX];
-	int fd, rc = 0;
+	int rc;
 
 	snprintf(copy, sizeof(copy), "%s", path);
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd))
-		rc = errmsg_set(e, -errno, "the directory of %s cannot be synced: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return rc;
+	rc = dir_sync_at(AT_FDCWD, dirname(copy));
+	return rc ? errmsg_set(e, rc, "the directory of %s cannot be synced: %s", path, strerror(-rc)) : 0;
 }
 
 static int move(const char *from, const char *to, struct errmsg *e)

@@ -8,6 +8,7 @@
 
 #include "recovery/plain.h"
 #include "util/fault.h"
+#include "util/fileio.h"
 
 uint8_t rebase_type(mode_t mode)
 {
@@ -149,7 +150,7 @@ int rebase_compare(struct local_bytes *b, int dir, const char *name, const struc
 
 static int write_part(void *arg, uint64_t off, const uint8_t *data, size_t n)
 {
-	return data ? plain_write(*(int *)arg, data, n, off) : 0;
+	return data ? file_write_at(*(int *)arg, data, n, (off_t)off) : 0;
 }
 
 int rebase_attributes(struct fs *fs, int dir, const char *name, uint64_t ino, const struct jfs_attr *a, struct report *r, const char *path)

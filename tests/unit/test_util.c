@@ -1,10 +1,37 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "util/buf.h"
 #include "util/errmsg.h"
+#include "util/fileio.h"
 #include "util/parse.h"
+
+static void whole_ranges(void)
+{
+	char dir[] = "/tmp/jfs-util-XXXXXX", got[8];
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC), fd, pipes[2];
+
+	REQUIRE(mkdtemp(dir) && full >= 0 && pipe(pipes) == 0);
+	fd = openat(AT_FDCWD, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	REQUIRE(fd >= 0);
+	CHECK_EQ(file_write_at(fd, "abcdefgh", 8, 100000), 0);
+	CHECK_EQ(file_zero_at(fd, 100003, 0), 0); /* more than it writes at once */
+	CHECK(pread(fd, got, 8, 100000) == 8 && memcmp(got, "\0\0\0defgh", 8) == 0);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), 100008);
+	CHECK_EQ(file_write_at(full, "a", 1, 0), -ENOSPC);
+	CHECK_EQ(file_write_at(pipes[1], "a", 1, 0), -ESPIPE);
+	CHECK_EQ(file_write_at(-1, NULL, 0, 0), 0);
+	CHECK_EQ(dir_sync_at(AT_FDCWD, dir), 0);
+	CHECK_EQ(rmdir(dir), 0);
+	CHECK_EQ(dir_sync_at(AT_FDCWD, dir), -ENOENT);
+	close(fd);
+	close(full);
+	close(pipes[0]);
+	close(pipes[1]);
+}
 
 static void sizes(void)
 {
@@ -67,7 +94,7 @@ static void messages(void)
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
-		{"sizes", sizes}, {"durations", durations}, {"buffers", buffers}, {"messages", messages}, {0}};
+		{"whole_ranges", whole_ranges}, {"sizes", sizes}, {"durations", durations}, {"buffers", buffers}, {"messages", messages}, {0}};
 
 	return unit_main(argc, argv, tests);
 }
