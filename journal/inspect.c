@@ -133,7 +133,7 @@ static int lay_frames(struct journal *j, struct inspect *rep, struct errmsg *e)
 	snprintf(dir, sizeof(dir), "%s/base", j->dir.path);
 	err = synclog_load(dir, j->dir.id, j->state.life, j->state.durable, &j->kept);
 	if (!err && j->kept.n)
-		err = frames_settle(j, &j->kept);
+		err = frames_settle(j, &j->kept, &t.newer);
 	if (!err && !g->ov && !(g->ov = overlay_new()))
 		err = -ENOMEM;
 	j->kept_from = t.next;
@@ -144,7 +144,8 @@ static int lay_frames(struct journal *j, struct inspect *rep, struct errmsg *e)
 		err = 0;
 	}
 	if (err == -ENOTSUP)
-		return journal_is_newer(e, j->dir.path, t.newer ? "hot log" : "sync log", t.newer, REC_VERSION);
+		return t.newer ? journal_is_newer(e, j->dir.path, "hot log", t.newer, REC_VERSION)
+			       : journal_is_newer(e, j->dir.path, "sync log", j->kept.newer, SYNC_FRAME_VERSION);
 	if (err)
 		return errmsg_set(e, err, "%s/sync.log: %s", dir, strerror(-err));
 	if (t.next > j->kept_from) {

@@ -153,7 +153,8 @@ int sync_prepare(struct journal *j);
 
 /* journal_recover.c */
 int journal_recover(struct journal *j, struct journal_report *rep, struct errmsg *e);
-/* Leaves the last frame out, which nobody may have been answered for, if bytes that it names are not on the disk. */
-int frames_settle(struct journal *j, struct sync_kept *k);
+/* Leaves the last frame out, which nobody may have been answered for, if bytes that it names are not on the disk. -ENOTSUP: *newer is
+ * the version of a record in it. */
+int frames_settle(struct journal *j, struct sync_kept *k, unsigned *newer);
 
 #endif

@@ -30,7 +30,7 @@ struct recovery {
 	struct generation *gen;
 	uint64_t next; /* the sequence number that must come */
 	bool bad;
-	unsigned newer; /* the version of a record that is too new */
+	unsigned newer, newer_frame; /* the version of a record, or of a frame of the sync log, that is too new */
 	uint64_t segment; /* synced last */
 	/* last run verified: several extents of a record may name one */
 	uint64_t run_segment, run_sum;
@@ -234,17 +234,20 @@ static int check_frame_record(void *arg, uint64_t seq, const void *rec, size_t l
 	char why[200];
 	int err = record_check(r, rec, len, why, sizeof(why));
 
+	if (err == -ENOTSUP)
+		r->newer = rec_version(rec, len);
 	if (err == -EBADMSG)
 		log_info("recovery: the last sync was not finished seq=%" PRIu64 " why=\"%s\"", seq, why);
 	return err == -EBADMSG || err_is_ours(err) ? err : 0; /* anything else is damage: told when the record is taken */
 }
 
-int frames_settle(struct journal *j, struct sync_kept *k)
+int frames_settle(struct journal *j, struct sync_kept *k, unsigned *newer)
 {
 	struct recovery r = {.j = j, .segment = UINT64_MAX, .run_segment = UINT64_MAX};
 	struct sync_kept last = {.frame = &k->frame[k->n - 1], .n = 1};
 	int err = k->damaged ? 0 : synclog_scan(&last, j->state.durable + 1, check_frame_record, &r);
 
+	*newer = r.newer;
 	if (err == -EBADMSG)
 		k->n--;
 	staging_verify_end(j->staging);
@@ -289,7 +292,7 @@ static int frames_recover(struct recovery *r, struct sync_kept *k)
 {
 	struct journal *j = r->j;
 	uint64_t before = r->rep->recovered;
-	int err = frames_settle(j, k);
+	int err = frames_settle(j, k, &r->newer);
 
 	if (!err)
 		err = synclog_scan(k, r->next, put_frame_record, r);
@@ -324,6 +327,7 @@ static int sync_log_recover(struct recovery *r)
 		if (!err && last > j->state.durable)
 			err = frames_void(j);
 	}
+	r->newer_frame = kept.newer;
 	synclog_forget(&kept);
 	return err;
 }
@@ -345,7 +349,8 @@ int journal_recover(struct journal *j, struct journal_report *rep, struct errmsg
 		err = sync_log_recover(&r);
 	staging_verify_end(j->staging);
 	if (err == -ENOTSUP)
-		return journal_is_newer(e, j->dir.path, r.newer ? "hot log" : "sync log", r.newer, REC_VERSION);
+		return r.newer ? journal_is_newer(e, j->dir.path, "hot log", r.newer, REC_VERSION)
+			       : journal_is_newer(e, j->dir.path, "sync log", r.newer_frame, SYNC_FRAME_VERSION);
 	if (err)
 		return errmsg_set(e, err, "%s: recovery failed, nothing was lost, %smount again: %s", j->dir.path,
 			err == -ENOSPC ? "make room on that disk and " : "", strerror(-err));

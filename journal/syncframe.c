@@ -4,8 +4,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define VERSION 1
-
 static const uint8_t magic[7] = "jfssync";
 
 enum { AT_SUM = 0, AT_MAGIC = 8, AT_VERSION = 15, AT_ID = 16, AT_LIFE = 48, AT_ANCHOR = 56, AT_FIRST = 64, AT_LAST = 72, AT_LEN = 80, HEADER = 88 };
@@ -41,7 +39,7 @@ void sync_frame_finish(struct buf *b, const char id[32], const struct sync_frame
 	if (b->err)
 		return;
 	memcpy(b->data + AT_MAGIC, magic, sizeof(magic));
-	b->data[AT_VERSION] = VERSION;
+	b->data[AT_VERSION] = SYNC_FRAME_VERSION;
 	memcpy(b->data + AT_ID, id, 32);
 	put_be64(b->data + AT_LIFE, f->life);
 	put_be64(b->data + AT_ANCHOR, f->anchor);
@@ -60,12 +58,17 @@ int sync_frame_read(const uint8_t *p, size_t n, const char id[32], struct sync_f
 	len = get_be64(p + AT_LEN);
 	if (len > n - HEADER || in_blocks(len) > n || frame_sum(p, len) != get_be64(p + AT_SUM))
 		return -ENOENT;
-	if (p[AT_VERSION] != VERSION)
+	if (p[AT_VERSION] != SYNC_FRAME_VERSION)
 		return -ENOTSUP;
 	*out = (struct sync_frame){.life = get_be64(p + AT_LIFE), .anchor = get_be64(p + AT_ANCHOR), .first = get_be64(p + AT_FIRST),
 		.last = get_be64(p + AT_LAST), .records = p + HEADER, .len = len};
 	*size = in_blocks(len);
 	return 0;
+}
+
+uint8_t sync_frame_version(const uint8_t *p)
+{
+	return p[AT_VERSION];
 }
 
 int sync_frame_next(const struct sync_frame *f, size_t *at, const uint8_t **rec, size_t *len)

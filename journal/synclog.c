@@ -208,6 +208,7 @@ int synclog_load(const char *dir, const char *id, uint64_t life, uint64_t durabl
 {
 	char path[4096];
 	size_t len, end = 0;
+	unsigned newer;
 	int err;
 
 	*out = (struct sync_kept){0};
@@ -221,8 +222,10 @@ int synclog_load(const char *dir, const char *id, uint64_t life, uint64_t durabl
 		out->n = 0;
 	if (!err)
 		take_behind(out, end, len, id, life, durable);
+	newer = err == -ENOTSUP ? sync_frame_version(out->data + end) : 0;
 	if (err)
 		synclog_forget(out);
+	out->newer = newer;
 	return err;
 }
 

@@ -56,6 +56,7 @@ struct sync_kept {
 	uint8_t *data;
 	struct sync_frame *frame;
 	size_t n;
+	unsigned newer; /* with -ENOTSUP: the version of the frame that is too new */
 	bool damaged; /* the last of them lie behind one that is not whole, or was: their numbers leave a gap */
 };
 /* 0 (n may be 0), -ENOMEM, -ENOTSUP, -EIO or what opening says. */

@@ -1,5 +1,6 @@
 /* Frames of the sync log, which of them count, and what a journal makes of them after a crash. */
 #include <fcntl.h>
+#include <xxhash.h>
 
 #include "journal/inspect.h"
 #include "journal/journal_int.h"
@@ -283,6 +284,43 @@ static uint64_t syncs_of(struct kit *k)
 
 	journal_figures(k->j, &f);
 	return f.syncs;
+}
+
+static void version_set(const char *path, uint8_t version)
+{
+	uint8_t block[SYNC_BLOCK];
+	int fd = open(path, O_RDWR);
+
+	REQUIRE(fd >= 0 && pread(fd, block, sizeof(block), 0) == (ssize_t)sizeof(block));
+	block[15] = version;
+	put_be64(block, XXH3_64bits(block + 8, 80 + get_be64(block + 80)));
+	REQUIRE(pwrite(fd, block, sizeof(block), 0) == (ssize_t)sizeof(block));
+	close(fd);
+}
+
+/* By a later program: told by its number, and left for that. */
+static void a_newer_frame_is_refused(void)
+{
+	static const char text[] = "its sync log has format version 2, this program reads up to 1";
+	struct inspect found;
+	char path[200];
+	struct kit k;
+
+	sync_kit(&k);
+	is_in_the_log_alone(&k, kit_set(&k, 2, "two"));
+	kit_power_cut(&k);
+	snprintf(path, sizeof(path), "%s/base/sync.log", k.cache);
+	version_set(path, 2);
+	CHECK_EQ(journal_inspect(&k.cfg, &k.j, &found, &k.e), -ENOTSUP);
+	CHECK(strstr(k.e.text, text) != NULL);
+	CHECK_EQ(journal_open(&k.cfg, &k.j, &k.rep, &k.e), -ENOTSUP);
+	CHECK(strstr(k.e.text, text) != NULL);
+	version_set(path, 1);
+	kit_open(&k);
+	CHECK_EQ(k.rep.synced, 1);
+	kit_expect(&k, 2, "two");
+	kit_kill(&k);
+	kit_fini(&k);
 }
 
 static void p2_a_power_cut_keeps_what_was_synced(void)
@@ -664,6 +702,7 @@ int main(int argc, char **argv)
 	static const struct unit_test tests[] = {{"a_frame_is_read_as_it_was_written", a_frame_is_read_as_it_was_written},
 		{"golden_file", golden_file}, {"every_damage_is_the_end", every_damage_is_the_end},
 		{"frames_continue_base", frames_continue_base}, {"older_frames_behind_newer_ones", older_frames_behind_newer_ones},
+		{"a_newer_frame_is_refused", a_newer_frame_is_refused},
 		{"p2_a_power_cut_keeps_what_was_synced", p2_a_power_cut_keeps_what_was_synced},
 		{"a_kill_finds_all_in_the_hot_log", a_kill_finds_all_in_the_hot_log},
 		{"frames_and_flushes_take_turns", frames_and_flushes_take_turns},
