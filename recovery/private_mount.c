@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -92,10 +93,24 @@ static int serve(const struct private_mount_config *c, const char *dir, int read
 
 /* --- its parent --- */
 
+/* A copy of another mount would keep its daemon from ending when it is unmounted outside. Best effort. */
+static void leave_other_mounts(void)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+
+	while (f && (m = getmntent(f)))
+		if (strcmp(m->mnt_type, "fuse.jfs") == 0)
+			umount2(m->mnt_dir, MNT_DETACH | UMOUNT_NOFOLLOW);
+	if (f)
+		endmntent(f);
+}
+
 static int own_namespace(struct errmsg *e)
 {
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return errmsg_set(e, -errno, "no mount namespace of its own: %s (this needs root)", strerror(errno));
+	leave_other_mounts();
 	return 0;
 }
 

@@ -45,10 +45,12 @@ def mount_line(point):
 
 
 def own_mounts(t):
-    """A mount namespace for this test's process, which may cover /sbin and /etc/fstab: nobody else sees it."""
+    """A mount namespace for this test's process, which may cover /sbin and /etc/fstab: nobody else sees it. Copies of other tests'
+    mounts would keep their daemons alive."""
     if libc.unshare(CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare")
     t.run("mount", "--make-rprivate", "/")
+    t.run("umount", "-a", "-l", "-t", "fuse.jfs", status=None)
 
 
 @test(timeout=120, needs=NEEDS)

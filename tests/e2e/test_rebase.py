@@ -10,6 +10,7 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from core import descendants_of  # noqa: E402
 from harness import *  # noqa: E402,F403
 from rebasing import asides, changes, only_objects, put, rebase, seen_elsewhere  # noqa: E402
 from recovering import (BACKLOG, BROKEN, CANNOT, CAPABILITY, CLEAN, REPAIRED, bytes_of, check, fill, kill, lease, listing,  # noqa: E402
@@ -299,6 +300,31 @@ def it_is_refused_where_replay_does(t):
     m.mount()
     assert bytes_of(m.path("a/c/f")) == b"hello\n"
     m.umount(flush=True)
+
+
+@test(timeout=120, needs=NEEDS)
+def another_mount_can_end_meanwhile(t):
+    """The volume is mounted where nobody else sees it, beside no copies of what is mounted elsewhere."""
+    redis = RedisServer(t)
+    volume = Volume(t, redis).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--retention", "1ms")
+    put(m.path("old"), b"1")
+    m.flush()
+    backup = volume.keys()
+    for name in ("new", "newer"):
+        put(m.path(name), b"2")
+        m.flush()
+    m.wait_stat("sequence_trim", lambda n: n >= m.stats()["sequence_applied"])
+    m.umount(flush=True)
+    restore(volume, backup)
+    other = Mount(t, Volume(t, redis, name="other", db=1).format(), name="other")
+    put(t.path("hold"), b"")
+    p = t.spawn(JFS_RECOVER, "rebase", "--apply", "--cache-dir", m.cache, "--hot-dir", m.hot, m.url(), name="rebase",
+                env={"JFS_FAULT": "session.start.after:1:wait", "JFS_FAULT_WAIT": t.path("hold")})
+    wait_until(lambda: descendants_of(p.pid), what="the rebase's own mount")
+    other.umount(timeout=30)
+    os.unlink(t.path("hold"))
+    assert p.wait(60) == REPAIRED
 
 
 if __name__ == "__main__":

@@ -379,7 +379,7 @@ def ring_unmounts_and_mounts_again(t):
 
 def hiding(m, script, setup):
     """Runs `script` in a mount namespace of its own, in which `setup` was done. $@ is the mount command."""
-    return m.t.run("unshare", "-m", "sh", "-ec", f"mount --make-rprivate /; {setup}; {script}", "sh", *m.command())
+    return m.t.run("unshare", "-m", "sh", "-ec", f"mount --make-rprivate /; umount -alt fuse.jfs; {setup}; {script}", "sh", *m.command())
 
 
 @test(timeout=60, needs=RING)
