@@ -2,6 +2,7 @@
 """The test harness itself: servers, helpers, the checks and comparisons of keyspaces and trees, and the runner."""
 import email.utils
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -482,6 +483,24 @@ def the_runner_judges_and_cleans_up(t):
     text = t.run(sys.executable, t.path("inner.py"), "--only", "fin*", env=env)
     assert text.splitlines()[-1] == "1 passed, 0 failed, 0 skipped", text
     t.run(sys.executable, t.path("inner.py"), "--only", "nothing", status=2, env=env)
+
+
+@test(needs=("root", "fuse", "jfs"))
+def who_keeps_a_mount_busy_is_named(t):
+    m = Mount(t, Volume(t, RedisServer(t)).format(), "--writeback")
+    os.mkdir(m.path("d"))
+    with open(m.path("f"), "wb"):
+        sleeper = t.spawn("sleep", 1000, cwd=m.path("d"))
+        try:
+            m.umount()
+            raise SystemExit("it was not busy")
+        except CommandError as e:
+            text = str(e)
+    for user, name in ((os.getpid(), "f"), (sleeper.pid, "d")):
+        assert re.search(rf"^process {user} \(.*\) uses {m.path(name)}$", text, re.MULTILINE), text
+    sleeper.kill()
+    sleeper.wait()
+    m.umount()
 
 
 @test()

@@ -157,7 +157,10 @@ class Mount:
         return self.dir in mounts_below(self.t.dir)
 
     def umount(self, flush=False, timeout=120):
-        text = self.t.run(JFS, "umount", *(["--flush"] if flush else []), self.dir, timeout=timeout)
+        try:
+            text = self.t.run(JFS, "umount", *(["--flush"] if flush else []), self.dir, timeout=timeout)
+        except CommandError as e:
+            raise CommandError("\n".join([str(e), *users_of(self.dir)])) from None
         assert not self.is_mounted(), "still mounted after jfs umount"
         self.wait_daemon()
         return text
@@ -210,6 +213,25 @@ class Mount:
 
     def wait_stat(self, name, wanted=lambda v: v == 0, timeout=60):
         return wait_until(lambda: wanted(self.stats()[name]) or None, timeout, f"{name} in .stats")
+
+
+def users_of(folder):
+    """Who may keep a mount busy, a line for each: by a file, a folder or a mapping in it, or by a mount table of its own."""
+    out = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        at = f"/proc/{pid}"
+        with contextlib.suppress(OSError):  # it has ended
+            names = ["cwd", "root", *(f"fd/{n}" for n in os.listdir(at + "/fd"))]
+            used = {os.readlink(f"{at}/{n}") for n in names if os.path.lexists(f"{at}/{n}")}
+            with open(at + "/maps", encoding="utf-8", errors="replace") as f:
+                used |= {line.split(maxsplit=5)[5].rstrip("\n") for line in f if folder in line}
+            used = sorted(p for p in used if p == folder or p.startswith(folder + "/"))
+            if os.readlink(at + "/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+                used.append("a mount table of its own")
+            if used:
+                with open(at + "/comm", encoding="utf-8", errors="replace") as f:
+                    out.append(f"process {pid} ({f.read().strip()}) uses {', '.join(used[:3])}")
+    return out
 
 
 def parse_stats(path):
