@@ -115,6 +115,35 @@ static void empty_file_and_large_file(void)
 	CHECK_EQ(number("EXISTS zjfs.dead"), 0);
 }
 
+/* What is counted in holes goes far beyond what a double holds exactly. */
+static void sparse_file_beyond_double(void)
+{
+	const uint64_t len = (1ull << 57) - 4095; /* its pages are 2^57 bytes */
+	struct trash_removal t;
+	char text[200];
+
+	fresh();
+	put_inode(9, JFS_FILE, 1, len, HOUR, 0);
+	snprintf(text, sizeof(text), "SET usedSpace %llu", 3000ull * 4096 + (1ull << 57));
+	cmd(text);
+	snprintf(text, sizeof(text), "HSET dirDataLength 9223372032828243969 %llu", 500 + (unsigned long long)len);
+	cmd(text);
+	snprintf(text, sizeof(text), "HSET dirUsedSpace 9223372032828243969 %llu", 4096 + (1ull << 57));
+	cmd(text);
+	CHECK_EQ(drop(9, false, &t), 0);
+	CHECK_EQ(t.space, 1ll << 57);
+	CHECK_EQ(number("GET usedSpace"), 3000 * 4096);
+	CHECK_EQ(number("HGET dirDataLength 9223372032828243969"), 500);
+	CHECK_EQ(number("HGET dirUsedSpace 9223372032828243969"), 4096);
+	snprintf(text, sizeof(text), "ZSCORE delfiles 9:%llu", (unsigned long long)len);
+	CHECK(number(text) > 0);
+	fresh();
+	cmd("SET usedSpace 9223372036854775807"); /* none that could be counted down from */
+	put_inode(9, JFS_FILE, 1, 1, HOUR, 0);
+	CHECK_EQ(drop(9, false, &t), -EUCLEAN);
+	CHECK_EQ(number("EXISTS i9"), 1);
+}
+
 static void one_name_of_two(void)
 {
 	struct trash_removal t;
@@ -191,6 +220,7 @@ static void refused_and_untouched(void)
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {{"file_goes_with_its_slices", file_goes_with_its_slices},
+		{"sparse_file_beyond_double", sparse_file_beyond_double},
 		{"empty_file_and_large_file", empty_file_and_large_file}, {"one_name_of_two", one_name_of_two},
 		{"directories", directories}, {"refused_and_untouched", refused_and_untouched}, {0}};
 	struct rds_url u;
