@@ -88,7 +88,10 @@ struct foreground {
 	int teacher;
 };
 
-/* A process that teaches the kernel once a byte comes, made before there are threads; nobody's child. Its descriptor, -1: none. */
+enum { TEACH_S = 5 };
+
+/* A process that teaches the kernel once a byte comes, made before there are threads; nobody's child. Its descriptor, -1: none. It
+ * does not go on for long: where the root has never been here it waits for Redis, and its copy keeps the daemon from ending. */
 static int teacher_start(const char *mountpoint)
 {
 	int fds[2];
@@ -101,8 +104,10 @@ static int teacher_start(const char *mountpoint)
 	pid = fork();
 	if (pid == 0) {
 		close(fds[1]);
-		if (fork() == 0 && read(fds[0], &c, 1) == 1)
+		if (fork() == 0 && read(fds[0], &c, 1) == 1) {
+			alarm(TEACH_S);
 			teach_no_handles(mountpoint);
+		}
 		_exit(0);
 	}
 	close(fds[0]);
