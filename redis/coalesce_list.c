@@ -2,9 +2,10 @@
  *
  * Rules (DESIGN 3.5 and spec 10.5): neighbouring staged strokes become one slice; a zero stroke becomes an id-0 record only
  * where it hides published bytes; a list has at most 4 records and shows at most 4 pieces, otherwise it is rewritten:
- * first without hidden records, then as its visible pieces, and if those are too many as one new slice. Staged bytes that
- * have a place in a slice already (recorded for this window, shared within it, or from an earlier window) are not uploaded
- * again. Bytes of old records that a cut took away whole are the script's affair (cut_chunks). */
+ * first without hidden records, then as its visible pieces, and if those are too many as one new slice. A piece is what becomes
+ * one record, however many writes made it. Staged bytes that have a place in a slice already (recorded for this window, shared
+ * within it, or from an earlier window) are not uploaded again. Bytes of old records that a cut took away whole are the script's
+ * affair (cut_chunks). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,14 +328,18 @@ static int zeroes_trim(struct layer *w, const struct layer *old)
 	return 0;
 }
 
-/* How many pieces a reader finds: strokes and the gaps between them. */
-static size_t pieces_count(const struct layer *f)
+/* How many pieces a reader finds: the records that the strokes become (those of many small writes in a row become one), and the
+ * gaps between them. */
+static int pieces_count(const struct chunk_build *cb, const struct layer *f, size_t *n)
 {
-	size_t n = f->s.n;
+	struct records dry = { 0 };
+	int err = strokes_record(cb, f, true, &dry);
 
+	*n = dry.r.n;
 	for (size_t i = 1; i < f->s.n; i++)
-		n += f->s.v[i - 1].pos + f->s.v[i - 1].len < f->s.v[i].pos;
-	return n;
+		*n += f->s.v[i - 1].pos + f->s.v[i - 1].len < f->s.v[i].pos;
+	vec_fini(&dry.r);
+	return err;
 }
 
 static int layer_copy(struct layer *to, const struct layer *from)
@@ -445,7 +450,7 @@ static int chunk_compact(struct chunk_build *cb, size_t fresh)
 static int chunk_rebuild(struct chunk_build *cb)
 {
 	struct layer bare = { 0 };
-	size_t seen = 0;
+	size_t pieces = 0;
 	int err = 0;
 
 	cb->rewrite = true;
@@ -457,9 +462,10 @@ static int chunk_rebuild(struct chunk_build *cb)
 			*s = cb->all.s.v[i];
 		else if (cb->all.s.v[i].src.kind != PIECE_ZERO)
 			err = -ENOMEM;
-		seen += s && !(bare.s.n > 1 && s->src.kind == PIECE_STAGED && s[-1].src.kind == PIECE_STAGED && s[-1].pos + s[-1].len == s->pos);
 	}
-	if (!err && seen <= LIST_MAX && pieces_count(&bare) <= LIST_MAX)
+	if (!err)
+		err = pieces_count(cb, &bare, &pieces);
+	if (!err && pieces <= LIST_MAX)
 		err = strokes_record(cb, &bare, false, &cb->out);
 	else if (!err)
 		err = chunk_compose(cb);
@@ -486,16 +492,16 @@ static int chunk_choose(struct chunk_build *cb)
 	fresh = dry.r.n;
 	vec_fini(&dry.r);
 	layer_merge(&cb->all);
-	pieces = pieces_count(&cb->all);
-	if (!err && cb->compact && cb->n_old + fresh > 1)
-		return chunk_compact(cb, fresh);
-	if (!err && old_leaves(cb))
-		return chunk_rebuild(cb);
-	if (err || (cb->n_old + fresh <= LIST_MAX && pieces <= LIST_MAX)) {
-		if (!err)
-			err = strokes_record(cb, &cb->w, false, &cb->out);
+	if (!err)
+		err = pieces_count(cb, &cb->all, &pieces);
+	if (err)
 		return err;
-	}
+	if (cb->compact && cb->n_old + fresh > 1)
+		return chunk_compact(cb, fresh);
+	if (old_leaves(cb))
+		return chunk_rebuild(cb);
+	if (cb->n_old + fresh <= LIST_MAX && pieces <= LIST_MAX)
+		return strokes_record(cb, &cb->w, false, &cb->out);
 	cb->rewrite = true;
 	err = records_keep(cb);
 	if (!err && cb->out.r.n + fresh <= LIST_MAX && pieces <= LIST_MAX)

@@ -60,6 +60,46 @@ def slices_of(volume):
     return out
 
 
+def write_in_pieces(path, data, pieces):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for i in range(pieces):
+        os.write(fd, data[len(data) * i // pieces:len(data) * (i + 1) // pieces])
+    os.close(fd)
+
+
+@test(timeout=120, needs=NEEDS)
+def what_is_written_in_many_pieces_is_uploaded_as_if_in_one(t):
+    """Files share objects however many writes made them; copies of staged bytes and what is appended later cost no more."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, *PACK)
+
+    def uploaded(work):
+        before = m.stats()
+        work()
+        m.flush()
+        after = m.stats()
+        return [after[k] - before[k] for k in ("object_request_durations_histogram_seconds_PUT_total", "object_request_data_bytes_PUT")]
+    puts, _ = uploaded(lambda: [write_in_pieces(m.path(f"small{i}"), t.rng.randbytes(16 << 10), 12) for i in range(50)])
+    assert puts <= 4, puts  # a flush may find two windows begun
+    data, more = t.rng.randbytes(2 << 20), t.rng.randbytes(60 << 10)
+
+    def written_and_copied():
+        write_in_pieces(m.path("large"), data, 9)
+        with open(m.path("large"), "rb") as f:
+            for i in range(5):
+                with open(m.path(f"copy{i}"), "wb") as g:
+                    assert os.copy_file_range(f.fileno(), g.fileno(), len(data), 0, 0) == len(data)
+    _, size = uploaded(written_and_copied)
+    assert size < len(data) * 3 // 2, size
+    _, size = uploaded(lambda: write_in_pieces(m.path("large"), more, 9))
+    assert size < 2 * len(more), size
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, "--writeback", name="fresh")
+    assert read(fresh.path("large")) == data + more
+    assert all(read(fresh.path(f"copy{i}")) == data for i in range(5))
+
+
 @test(timeout=120, needs=NEEDS)
 def small_files_share_a_few_objects(t):
     """2,000 files, a handful of objects; a host without a cache fetches each of them about once, whatever order it reads in."""
