@@ -134,6 +134,8 @@ class Mount:
     def command(self, *extra):
         everywhere = [f"--transport={TRANSPORT}"] if TRANSPORT else []
         everywhere += [f"--pack-below={PACK}"] if PACK else []
+        if not any(o == "-f" or "log" in o for o in (*self.options, *extra)):  # what the daemon says stands beside a failure
+            everywhere += ["--log", self.log.removesuffix(".log") + ".daemon.log"]
         return [JFS, "mount", self.url(), self.dir, "--cache-dir", self.cache, "--hot-dir", self.hot, *everywhere,
                 *self.options, *extra]
 
