@@ -243,6 +243,15 @@ def emptied(volume, m, before):
     volume.check()
 
 
+def hardly_live(volume):
+    """The objects of which less than half is named."""
+    live, sizes = {}, {}
+    for records in volume.keyspace().chunks.values():
+        for r in records:
+            live[r.id], sizes[r.id] = live.get(r.id, 0) + r.len, r.size
+    return {o for o in objects_of(volume) if 0 < 2 * live.get(number := int(os.path.basename(o).split("_")[0]), 0) < sizes[number]}
+
+
 def told(volume):
     """Waits until a round of repacking has put into the journal that all packs of sparse_volume are to be emptied. That is not due."""
     with volume.redis.client(volume.db) as c:
@@ -292,7 +301,8 @@ def a_pack_less_than_half_live_is_emptied(t):
 @test(timeout=150, needs=NEEDS)
 def a_pack_is_emptied_while_names_come_first(t):
     volume, cache, want = sparse_volume(t, "--publish=eager")
-    before = objects_of(volume)
+    before = hardly_live(volume)  # windows end when it is time: some have few files, most of which were kept
+    assert len(before) > 2, before
     m = Mount(t, volume, *PACK, "--publish=eager", "--retention", "1ms", cache=cache)
     emptied(volume, m, before)
     all_the_same(m, want)
