@@ -42,8 +42,9 @@ NOREPLACE, EXCHANGE = 1, 2
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 ALL_FEATURES = frozenset(("xattr", "exchange", "fallocate", "link", "symlink", "fsync", "copy", "handles"))
 WRITES = ("write", "append", "swrite", "hwrite")
-# What a mount answers once its daemon is gone: the operation is in flight, not failed.
-GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.EIO, errno.ESHUTDOWN, errno.EROFS)
+# What a mount answers once its daemon is gone: the operation is in flight, not failed. EINTR: over a ring the kernel copies a
+# request in a thread of the daemon, and where that was killed meanwhile it gets no pages of the ring's buffer any more.
+GONE = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECANCELED, errno.EIO, errno.ESHUTDOWN, errno.EROFS, errno.EINTR)
 SHORT = -1  # what Real.apply answers for a write that was cut by a full disk
 libc = ctypes.CDLL(None, use_errno=True)
 
