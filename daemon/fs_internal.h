@@ -61,7 +61,7 @@ struct fs_op {
 	uint8_t keep_state; /* enum orphan_state */
 	uint64_t keep_ino;
 	struct inode_val keep_val;
-	const void *keep_target; /* of a symlink, in the view as it was before */
+	const void *keep_target; /* of a symlink, in the view as it was before the record: valid until unlock */
 	size_t keep_target_len;
 	uint64_t ghost; /* one that this record makes an orphan; 0: none */
 	/* an inode that went to trash and that nobody holds: forgotten by a second record */

@@ -76,7 +76,7 @@ const char *journal_failure(const struct journal *j);
 void journal_freeze(struct journal *j, const char *why);
 
 /* --- the view [locked] --- */
-/* Value of a key: 0 (val/len valid until the next commit or unlock), -ENOENT, -EIO. */
+/* Value of a key: 0 (val/len valid until unlock: a commit puts new values beside the old ones), -ENOENT, -EIO. */
 int view_get(struct journal *j, const struct jkey *k, const void **val, size_t *len);
 /* The same but tells a tombstone (-EKEYREVOKED) from a key that no layer holds (-ENOENT): the loading rule. */
 int view_probe(struct journal *j, const struct jkey *k, const void **val, size_t *len);
