@@ -232,7 +232,8 @@ static int start_storage(struct volume *v, struct errmsg *e)
 	if (rc)
 		return errmsg_set(e, rc, "cannot start the reader: %s", strerror(-rc));
 	struct uploader_config uc = {.store = v->store, .staging = journal_staging(v->journal), .reader = v->reader,
-		.format = v->format, .buffer_bytes = v->cfg.buffer_bytes / 2, .max_parallel = v->cfg.max_uploads};
+		.format = v->format, .buffer_bytes = v->cfg.buffer_bytes / 2, .max_parallel = v->cfg.max_uploads,
+		.moved = volume_moved, .ctx = v};
 	rc = uploader_new(&uc, &v->uploader);
 	return rc ? errmsg_set(e, rc, "cannot start the uploader: %s", strerror(-rc)) : 0;
 }

@@ -105,6 +105,8 @@ void volume_replay_stop(struct volume *v);
 void volume_replay_pressure(struct volume *v, bool upload_now, uint64_t retention_ms);
 /* Waits for the mark. 0; -EIO: replay has stopped for good, or the mount ends; journal_when's errors. */
 int volume_replay_wait(struct volume *v, enum watermark w, uint64_t seq);
+/* An uploader_moved: where the journal says that staged bytes went. */
+int volume_moved(void *ctx, const struct slice_piece *staged, struct slice_piece *object);
 void volume_replay_position(void *ctx, const struct rds_position *pos);
 /* Replayable records above `applied`, counted; at least 1 if that cannot be told. */
 uint64_t volume_backlog_exact(struct volume *v, uint64_t applied);

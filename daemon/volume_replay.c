@@ -182,6 +182,13 @@ void volume_only_here(struct volume *v, struct staged_look *out)
 	*out = look;
 }
 
+int volume_moved(void *ctx, const struct slice_piece *staged, struct slice_piece *object)
+{
+	struct volume *v = ctx;
+
+	return windows_moved(v->journal, staged, UINT64_MAX, object);
+}
+
 static int ops_upload(void *ctx, const struct slice_plan *plans, size_t n, void (*done)(void *arg, int err), void *arg)
 {
 	struct volume *v = ctx;

@@ -31,6 +31,9 @@ struct coalesce_in {
 	/* A window that was chosen before: its slices. They are used for the bytes they hold; ids are taken only for more. */
 	const struct pl_slice *recorded;
 	size_t n_recorded;
+	/* And the lists it leaves: one that shows what is to be seen is taken as it is. None if several windows become one. */
+	const struct pl_post *recorded_posts;
+	size_t n_recorded_posts;
 	/* Packing: a new slice of at most pack_below bytes that would be a file's own becomes part of one that many files share,
 	 * of at most pack_size bytes, which is one block. pack_below 0: no packing. */
 	uint32_t pack_below, pack_size;

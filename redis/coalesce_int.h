@@ -90,6 +90,7 @@ struct build {
 	const struct coalesce_in *in;
 	struct window_plan *p;
 	VEC(struct placed) recorded, fresh; /* recorded: sorted */
+	struct hmap recorded_ids, recorded_posts; /* u64 id -> slice; {u64 ino, u32 chunk} -> post */
 	struct hmap refs;
 	VEC(struct pack) packs; /* ids rise; the last one takes more while pack_pieces has some */
 	VEC(struct slice_piece) pack_pieces;
@@ -100,6 +101,12 @@ struct build {
 
 struct co_inode *co_inode_get(struct coalesce *co, uint64_t ino); /* NULL: not touched */
 int build_recorded(struct build *b);
+/* coalesce_again.c: when the recorded slices are in the plan. 0, -ENOMEM. */
+int recorded_index(struct build *b);
+/* The list that the chunk was recorded with, if it shows what is wanted. *post NULL: it does not, or there is none. 0, -ENOMEM,
+ * -EUCLEAN. */
+int recorded_list(const struct build *b, const struct pl_chunk_ref *at, const struct layer *wanted, const struct pl_post **post);
+void recorded_fini(struct build *b);
 /* coalesce_pack.c: a slice of pieces that shares a block with others. *id, *off: where they are; *id 0: no ids left. 0, -ENOMEM. */
 int pack_add(struct build *b, uint64_t ino, uint32_t chunk, const struct slice_piece *pieces, uint32_t n, uint32_t len, uint64_t *id,
 	uint32_t *off);

@@ -109,7 +109,7 @@ int build_recorded(struct build *b)
 	b->p->n_recorded = b->in->n_recorded;
 	if (b->recorded.n)
 		qsort(b->recorded.v, b->recorded.n, sizeof(*b->recorded.v), by_place);
-	return 0;
+	return recorded_index(b);
 }
 
 static bool placed_hit(const struct build *b, const struct placed *pl, const struct slice_piece *src, uint32_t len,
@@ -509,6 +509,27 @@ static int chunk_choose(struct chunk_build *cb)
 	return err ? err : chunk_rebuild(cb);
 }
 
+/* The list of the recorded window, which was chosen once. *taken false: it is to be chosen now. */
+static int chunk_again(struct chunk_build *cb, bool *taken)
+{
+	const struct pl_chunk_ref at = { cb->ci->ino, cb->chunk };
+	const struct pl_post *p;
+	uint32_t from;
+	int err = recorded_list(cb->b, &at, &cb->all, &p);
+
+	*taken = !err && p;
+	if (!*taken)
+		return err;
+	cb->rewrite = p->n <= cb->n_old || (cb->n_old && memcmp(p->records, cb->old, (size_t)cb->n_old * JFS_SLICE_LEN) != 0);
+	from = cb->rewrite ? 0 : cb->n_old;
+	for (uint32_t i = from; i < p->n && !err; i++) {
+		struct jfs_slice *s = vec_push(&cb->out.r);
+
+		err = s ? jfs_slice_decode(p->records + (size_t)i * JFS_SLICE_LEN, JFS_SLICE_LEN, s) : -ENOMEM;
+	}
+	return err;
+}
+
 /* Puts the list into the plan, with its references and post-image. */
 static int chunk_emit(struct chunk_build *cb)
 {
@@ -554,6 +575,7 @@ static int chunk_emit(struct chunk_build *cb)
 static int chunk_plan(struct chunk_build *cb, const struct layer *strokes)
 {
 	int err = layer_copy(&cb->w, strokes);
+	bool taken = false;
 
 	if (!err)
 		err = layer_paint_list(&cb->old_l, cb->old, (size_t)cb->n_old * JFS_SLICE_LEN);
@@ -566,6 +588,8 @@ static int chunk_plan(struct chunk_build *cb, const struct layer *strokes)
 	for (size_t i = 0; i < cb->w.s.n && !err; i++)
 		err = layer_paint(&cb->all, &cb->w.s.v[i], NULL, NULL);
 	if (!err)
+		err = chunk_again(cb, &taken);
+	if (!err && !taken)
 		err = chunk_choose(cb);
 	return err ? err : chunk_emit(cb);
 }

@@ -439,7 +439,7 @@ int coalesce_plan(struct coalesce *co, const struct coalesce_in *in, uint64_t fr
 	b.p->end = end;
 	err = plan_make(&b);
 	hmap_fini(&b.refs);
-	vec_fini(&b.recorded);
+	recorded_fini(&b);
 	vec_fini(&b.fresh);
 	pack_fini(&b);
 	if (err && err != -EAGAIN) {

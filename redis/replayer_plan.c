@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "redis/replayer_int.h"
+#include "redis/windows.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -128,11 +129,7 @@ static bool window_holds(const struct window *w, const struct slice_piece *s, ui
 static int cb_smap(void *arg, const struct slice_piece *s, uint32_t len, struct smap_hit *hit)
 {
 	struct replayer *r = ((struct plan_ctx *)arg)->r;
-	struct view_iter *it;
-	const uint8_t *k, *v;
-	struct jkey from;
-	size_t kn, vn;
-	int found = 0;
+	struct slice_piece staged = *s, object;
 
 	if (r->no_smap)
 		return 0;
@@ -142,27 +139,12 @@ static int cb_smap(void *arg, const struct slice_piece *s, uint32_t len, struct 
 	for (size_t i = r->lagging.n; i-- > 0;) /* Redis names these, though S3 lacks them */
 		if (window_holds(&r->lagging.v[i]->w, s, len, hit))
 			return 1;
-	key_smap(&from, s->segment, s->run_off);
-	journal_lock(r->j);
-	it = view_seek(r->j, &from, 9);
-	while (it && !found && view_step(it, &k, &kn, &v, &vn) > 0) {
-		struct smap_val m;
-		uint64_t segment;
-		uint32_t off;
-
-		if (key_parse_smap(k, kn, &segment, &off) != 0 || off > s->off || smap_val_decode(v, vn, &m) != 0)
-			break;
-		/* while Redis is behind, a slice of a window it has not got yet is not there to be referred to */
-		if (s->off >= off + m.len || m.window_end > r->acked.seq)
-			continue;
-		*hit = (struct smap_hit){ m.slice_id, m.slice_size, m.slice_off + s->off - off, off + m.len - s->off };
-		hit->len = hit->len < len ? hit->len : len;
-		found = 1;
-	}
-	if (it)
-		view_end(it);
-	journal_unlock(r->j);
-	return found;
+	/* while Redis is behind, a slice of a window it has not got yet is not there to be referred to */
+	staged.len = len;
+	if (windows_moved(r->j, &staged, r->acked.seq, &object) != 0)
+		return 0;
+	*hit = (struct smap_hit){ object.slice_id, object.slice_size, object.slice_off, object.len };
+	return 1;
 }
 
 static uint64_t cb_slice(void *arg)
@@ -183,6 +165,8 @@ struct recorded {
 	VEC(struct pl_slice) slices; /* of the windows below */
 	VEC(struct window) w;
 	size_t there;
+	const struct pl_post *posts; /* of one that is built again as it was */
+	size_t n_posts;
 	uint64_t began_ms, ended_ms; /* of their uploads */
 };
 
@@ -230,6 +214,10 @@ static int recorded_load(struct replayer *r, uint64_t from, uint64_t end, const 
 		for (size_t i = 0; i < rec->w.n && !err; i++)
 			if ((rec->w.v[i].end <= r->uploaded) == there)
 				err = recorded_slices(rec, &rec->w.v[i], there);
+	if (!err && k && rec->w.n) {
+		rec->posts = rec->w.v[0].posts.v;
+		rec->n_posts = rec->w.v[0].posts.n;
+	}
 	return err;
 }
 
@@ -237,8 +225,8 @@ static int recorded_load(struct replayer *r, uint64_t from, uint64_t end, const 
 static int plan_make(struct replayer *r, uint64_t from, uint64_t end, const struct recorded *rec, struct window_plan **plan)
 {
 	struct plan_ctx pc = { .r = r };
-	struct coalesce_in in = { &pc, cb_published, cb_smap, cb_orphan, cb_slice, rec->slices.v, rec->slices.n, r->cfg.pack_below,
-		r->cfg.pack_size, r->staying == end };
+	struct coalesce_in in = { &pc, cb_published, cb_smap, cb_orphan, cb_slice, rec->slices.v, rec->slices.n,
+		rec->posts, rec->n_posts, r->cfg.pack_below, r->cfg.pack_size, r->staying == end };
 	struct coalesce *co = coalesce_new();
 	int err = co ? journal_log_scan(r->j, from, end, feed_record, co) : -ENOMEM;
 

@@ -174,3 +174,45 @@ int windows_place(struct journal *j, const struct rds_position *have, const stru
 		*out = !w.same ? PLACE_UNKNOWN : have->seq > left->seq ? PLACE_LATER : w.replaced ? PLACE_UNKNOWN : PLACE_EARLIER;
 	return rc;
 }
+
+/* 1: these are they; 0: look on; -ENOENT: they would have come before. */
+static int smap_covers(const uint8_t *key, size_t klen, const uint8_t *val, size_t vlen, const struct slice_piece *staged, uint64_t last,
+	struct slice_piece *object)
+{
+	struct smap_val m;
+	uint64_t segment;
+	uint32_t off, skip, left;
+
+	if (key_parse_smap(key, klen, &segment, &off) || smap_val_decode(val, vlen, &m))
+		return -EUCLEAN;
+	if (off > staged->off)
+		return -ENOENT;
+	skip = staged->off - off;
+	if (skip >= m.len || m.window_end > last)
+		return 0;
+	left = m.len - skip;
+	*object = (struct slice_piece){.kind = PIECE_OBJECT, .len = left < staged->len ? left : staged->len, .slice_id = m.slice_id,
+		.slice_size = m.slice_size, .slice_off = m.slice_off + skip};
+	return 1;
+}
+
+int windows_moved(struct journal *j, const struct slice_piece *staged, uint64_t last, struct slice_piece *object)
+{
+	struct view_iter *it;
+	const uint8_t *k, *v;
+	struct jkey from;
+	size_t kn, vn;
+	int rc = 0;
+
+	key_smap(&from, staged->segment, staged->run_off);
+	journal_lock(j);
+	it = view_seek(j, &from, 9);
+	while (it && (rc = view_step(it, &k, &kn, &v, &vn)) > 0 && (rc = smap_covers(k, kn, v, vn, staged, last, object)) == 0)
+		;
+	if (it)
+		view_end(it);
+	else
+		rc = -ENOMEM;
+	journal_unlock(j);
+	return rc > 0 ? 0 : rc ? rc : -ENOENT;
+}

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "journal/journal.h"
+#include "journal/slice_plan.h"
 #include "redis/lease.h"
 
 struct windows_found {
@@ -34,5 +35,10 @@ enum windows_place {
  * log is gone. Errors as above. */
 int windows_place(struct journal *j, const struct rds_position *have, const struct rds_position *left, uint64_t trim,
 	enum windows_place *out);
+
+/* In which object, of a window that ends at `last` or before, the first bytes of a staged piece are: a PIECE_OBJECT of 1 to
+ * staged->len bytes. Known from the moment that the window was applied until trim has passed it. Takes the journal's lock. 0,
+ * -ENOENT, -EUCLEAN, -ENOMEM, -EIO. */
+int windows_moved(struct journal *j, const struct slice_piece *staged, uint64_t last, struct slice_piece *object);
 
 #endif

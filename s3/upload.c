@@ -284,36 +284,95 @@ static int assemble(struct uploader *up, const struct slice_plan *p, uint32_t of
 	return len ? -EINVAL : 0;
 }
 
-/* Every staged run the slice takes bytes from must still match its checksum: damage is found before it is published. */
-static int verify_pieces(struct uploader *up, const struct slice_plan *p)
+/* The run that a staged piece lies in must still match its checksum. */
+static int verify_run(struct uploader *up, const struct slice_piece *s)
 {
-	uint8_t *buf = NULL;
-	size_t size = 0;
-	int rc = 0;
+	uint8_t *buf = malloc(s->run_len);
+	int rc = buf ? staging_read(up->cfg.staging, s->segment, s->run_off, buf, s->run_len) : -ENOMEM;
+
+	if (!rc && XXH3_64bits(buf, s->run_len) != s->sum)
+		rc = -EBADMSG;
+	free(buf);
+	return rc;
+}
+
+struct piece_list {
+	struct slice_piece *v;
+	uint32_t n;
+};
+
+static int pieces_add(struct piece_list *l, const struct slice_piece *p, uint32_t n)
+{
+	struct slice_piece *v = realloc(l->v, (l->n + n + 1) * sizeof(*v)); /* + 1: never 0 */
+
+	if (!v)
+		return -ENOMEM;
+	if (n)
+		memcpy(v + l->n, p, n * sizeof(*v));
+	l->v = v;
+	l->n += n;
+	return 0;
+}
+
+/* The same bytes, in the objects that they went to. */
+static int pieces_moved(struct uploader *up, const struct slice_piece *staged, struct piece_list *out)
+{
+	struct slice_piece s = *staged, object;
+	int rc = up->cfg.moved ? 0 : -ENOENT;
+
+	while (s.len && !rc) {
+		rc = up->cfg.moved(up->cfg.ctx, &s, &object);
+		if (!rc)
+			rc = pieces_add(out, &object, 1);
+		if (!rc) {
+			s.off += object.len;
+			s.len -= object.len;
+		}
+	}
+	return rc;
+}
+
+static bool same_run(const struct slice_piece *a, const struct slice_piece *b)
+{
+	return a->kind == PIECE_STAGED && b->kind == PIECE_STAGED && a->segment == b->segment && a->run_off == b->run_off;
+}
+
+/* Every staged run the slice takes bytes from must still match its checksum: damage is found before it is published. A run that
+ * is gone, or damaged, may have been uploaded before: Redis forgot, and its window is built anew (P8). Then its pieces become
+ * pieces of that object. */
+static int verify_pieces(struct uploader *up, struct slice_plan *p)
+{
+	struct piece_list out = {0}; /* empty: the plan's own will do so far */
+	int rc = 0, run = 0;
 
 	for (uint32_t i = 0; i < p->n && !rc; i++) {
 		const struct slice_piece *s = &p->pieces[i];
 
-		if (s->kind != PIECE_STAGED)
+		if (s->kind == PIECE_STAGED && (i == 0 || !same_run(s - 1, s)))
+			run = verify_run(up, s);
+		if (s->kind != PIECE_STAGED || !run) {
+			rc = out.v ? pieces_add(&out, s, 1) : 0;
 			continue;
-		if (i > 0 && p->pieces[i - 1].kind == PIECE_STAGED && p->pieces[i - 1].segment == s->segment &&
-			p->pieces[i - 1].run_off == s->run_off)
-			continue; /* the same run again */
-		if (s->run_len > size) {
-			free(buf);
-			buf = malloc(size = s->run_len);
-			if (!buf)
-				return -ENOMEM;
 		}
-		rc = staging_read(up->cfg.staging, s->segment, s->run_off, buf, s->run_len);
-		if (!rc && XXH3_64bits(buf, s->run_len) != s->sum)
-			rc = -EBADMSG;
+		rc = run;
+		if (rc == -ENOENT || rc == -EBADMSG) {
+			rc = out.v ? 0 : pieces_add(&out, p->pieces, i);
+			if (!rc && pieces_moved(up, s, &out) != 0)
+				rc = run;
+		}
 		if (rc)
 			log_error("what=\"staged bytes cannot be uploaded\" slice=%llu segment=%llu off=%u len=%u err=%d",
 				(unsigned long long)p->id, (unsigned long long)s->segment, s->run_off, s->run_len, rc);
 	}
-	free(buf);
-	return rc;
+	if (rc || !out.v) {
+		free(out.v);
+		return rc;
+	}
+	log_info("what=\"staged bytes are read from the object that they went to\" slice=%llu", (unsigned long long)p->id);
+	free(p->pieces);
+	p->pieces = out.v;
+	p->n = out.n;
+	return 0;
 }
 
 /* Makes the stored form of block k. */
@@ -340,6 +399,22 @@ static int block_make(struct uploader *up, struct slice_job *s, struct block_job
 	return rc;
 }
 
+static int block_prepare(struct uploader *up, struct slice_job *s, struct block_job *b)
+{
+	int rc = b->k == 0 ? verify_pieces(up, &s->plan) : 0;
+
+	if (rc)
+		return rc;
+	rc = block_make(up, s, b);
+	if (rc != -ENOENT)
+		return rc;
+	free(b->data);
+	b->data = NULL;
+	b->len = 0;
+	rc = verify_pieces(up, &s->plan); /* a run was given back since then? */
+	return rc ? rc : block_make(up, s, b);
+}
+
 /* Errors that no waiting cures: the bytes are not there. */
 static bool is_final(int err)
 {
@@ -352,17 +427,14 @@ static void advance_head(struct uploader *up, struct queue *q)
 	struct slice_job *s = q->first;
 	struct block_job *b = calloc(1, sizeof(*b));
 	int rc = b ? 0 : -ENOMEM;
-	bool first = s->next_block == 0 && !s->remove;
 
 	if (!rc) {
 		*b = (struct block_job){.up = up, .slice = s, .k = s->next_block};
 		b->plain_len = block_len(&up->cfg.format, s->plan.size, b->k);
 		s->left++;
 		pthread_mutex_unlock(&up->lock);
-		if (first)
-			rc = verify_pieces(up, &s->plan);
-		if (!rc && !s->remove)
-			rc = block_make(up, s, b);
+		if (!s->remove)
+			rc = block_prepare(up, s, b);
 		pthread_mutex_lock(&up->lock);
 		up->buffered += b->len;
 	}

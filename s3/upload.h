@@ -1,7 +1,7 @@
 /* The uploader: carries out slice plans (journal/slice_plan.h).
  *
  * A plan's composition is durable in base before it comes here. For each slice: verify every staged run against its
- * checksum, cut into blocks, compress, PUT, then HEAD and compare the size (stock's fsck never looks, DESIGN 3.4).
+ * checksum (one that was uploaded already and given back, or is damaged, is read from that object), cut into blocks, compress, PUT, then HEAD and compare the size (stock's fsck never looks, DESIGN 3.4).
  * Only then is the batch's `done` called with 0.
  *
  * Failures. Object store errors are waited out for ever (1 s .. 30 s between rounds, woken by uploader_kick): a plan is
@@ -24,6 +24,10 @@
 
 struct uploader;
 
+/* Where staged bytes are that staging has given back: the first of them as a PIECE_OBJECT of 1 to staged->len bytes. 0, -ENOENT,
+ * -errno. The uploader's thread; may block, not on the network. */
+typedef int (*uploader_moved)(void *ctx, const struct slice_piece *staged, struct slice_piece *object);
+
 struct uploader_config {
 	struct obj_store *store;
 	struct staging *staging;
@@ -31,6 +35,8 @@ struct uploader_config {
 	struct block_format format;
 	uint64_t buffer_bytes;
 	unsigned max_parallel; /* blocks in flight */
+	uploader_moved moved;  /* NULL: they are nowhere else */
+	void *ctx;	       /* of moved */
 };
 
 int uploader_new(const struct uploader_config *cfg, struct uploader **out);

@@ -211,7 +211,7 @@ static void adopt(struct driver *d, const struct window_plan *p)
 
 static struct window_plan *make_plan(struct driver *d, uint64_t from, uint64_t to, const struct window_plan *recorded)
 {
-	struct coalesce_in in = { d, cb_published, cb_smap, cb_orphan, cb_slice, NULL, 0, d->pack_size / 2, d->pack_size };
+	struct coalesce_in in = { d, cb_published, cb_smap, cb_orphan, cb_slice, .pack_below = d->pack_size / 2, .pack_size = d->pack_size };
 	struct coalesce *co = coalesce_new();
 	struct window_plan *p;
 	int err;
@@ -219,6 +219,8 @@ static struct window_plan *make_plan(struct driver *d, uint64_t from, uint64_t t
 	if (recorded) {
 		in.recorded = recorded->slices.v;
 		in.n_recorded = recorded->slices.n;
+		in.recorded_posts = recorded->posts.v;
+		in.n_recorded_posts = recorded->posts.n;
 	}
 	for (uint64_t s = from + 1; s <= to; s++)
 		REQUIRE(coalesce_feed(co, s, d->m->log[s].data, d->m->log[s].len) == 0);
@@ -294,13 +296,27 @@ static void plan_show(const struct window_plan *p)
 	}
 }
 
+static bool same_posts(const struct window_plan *a, const struct window_plan *b)
+{
+	bool same = a->posts.n == b->posts.n;
+
+	for (size_t i = 0; i < a->posts.n && same; i++) {
+		const struct pl_post *p = &a->posts.v[i], *q = &b->posts.v[i];
+
+		same = p->ino == q->ino && p->chunk == q->chunk && p->onward == q->onward && p->n == q->n &&
+		       (!p->n || memcmp(p->records, q->records, (size_t)p->n * JFS_SLICE_LEN) == 0);
+	}
+	return same;
+}
+
 /* Applies the records up to `to` as one window and compares. */
 static void window(struct driver *d, uint64_t to)
 {
 	struct window_plan *p = make_plan(d, d->pos.seq, to, NULL), *again = make_plan(d, d->pos.seq, to, p);
 	struct script_answer ans;
 
-	CHECK_EQ(p->slices.n, again->slices.n); /* a window that is built anew needs no other slices */
+	CHECK_EQ(p->slices.n, again->slices.n); /* a window that is built anew needs no other slices, and is the same */
+	CHECK(same_posts(p, again));
 	for (size_t i = 0; i < p->slices.n; i++)
 		upload(d, &p->slices.v[i].s);
 	if (m_rand(d->m, 2)) { /* and leaves the same */

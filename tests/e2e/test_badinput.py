@@ -120,8 +120,7 @@ def grown(t, *format_options, s3=None, password=None):
 
 def restore(v):
     with v.redis.client(v.db) as c:
-        c("FLUSHDB")
-        keyspace.load_db(c, v.good)
+        keyspace.replace_db(c, v.good)
 
 
 # the command line

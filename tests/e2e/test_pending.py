@@ -13,7 +13,6 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "lib")]
-import keyspace  # noqa: E402
 from core import CommandError  # noqa: E402
 from harness import *  # noqa: E402,F403
 
@@ -468,13 +467,6 @@ def h57_what_only_they_can_know_stops_replay(t):
     assert "somebody else" in t.run(JFS, "status", m.dir)
 
 
-def forget(volume, keys):
-    """Redis is what it was when `keys` were taken: it restarted without its last second, or a replica that lagged took over."""
-    with volume.redis.client(volume.db) as c:
-        c("FLUSHDB")
-        keyspace.load_db(c, keys)
-
-
 class Fsyncs(threading.Thread):
     """Writes and fsyncs until told to stop; `took`: seconds of each."""
 
@@ -568,7 +560,7 @@ def h52_redis_forgot_the_lease(t):
     m.mount()
     put(m, "after", b"2")
     m.flush()
-    forget(volume, old)
+    volume.put_back(old)
     put(m, "later", b"3")
     m.flush()
     m.umount(flush=True)
@@ -597,7 +589,7 @@ def p8_redis_falls_back_to_where_trim_stands(t):
         m.flush()
         if name == "dead":
             m.kill()
-        forget(volume, old)
+        volume.put_back(old)
         if name == "dead":
             m.mount("--retention", "1h")
         put(m, "later-" + name, b"3")
@@ -628,7 +620,7 @@ def p8_who_looks_at_a_redis_that_is_never_healed_gets_an_error(t):
         put(m, name, b"2")
         m.flush()
     m.wait_stat("sequence_trim", lambda n: n >= m.stats()["sequence_applied"])
-    forget(volume, old)
+    volume.put_back(old)
     put(m, "later", b"3")
     wait_until(lambda: m.stats()["fenced"] or m.stats()["replay_stopped"], what="an end of replay")
     t.run("ls", m.path("d"), status=2, timeout=30)
@@ -681,7 +673,7 @@ def p8_a_copy_of_bytes_whose_window_trim_has_passed(t):
     segment = os.path.join(m.cache, os.listdir(m.cache)[0], "staging", "0000000000000001.seg")
     os.mkdir(m.path("look-again"))
     wait_until(lambda: not os.path.exists(segment), what="the end of the segment")
-    forget(volume, old)
+    volume.put_back(old)
     put(m, "later", b"3")
     m.flush()
     m.umount(flush=True)
@@ -704,7 +696,7 @@ def h51_p9_redis_fell_back_behind_a_takeover(t):
     b = Mount(t, volume, "--writeback", "--takeover", "--heartbeat", "1s", name="b")
     put(b, "theirs", b"2")
     b.flush()
-    forget(volume, old)
+    volume.put_back(old)
     put(b, "more", b"3")
     b.flush()
     a.signal(signal.SIGCONT)

@@ -14,7 +14,7 @@ from core import descendants_of  # noqa: E402
 from harness import *  # noqa: E402,F403
 from rebasing import asides, changes, only_objects, put, rebase, seen_elsewhere  # noqa: E402
 from recovering import (BACKLOG, BROKEN, CANNOT, CAPABILITY, CLEAN, REPAIRED, bytes_of, check, fill, kill, lease, listing,  # noqa: E402
-                        recover, restore, without_private)
+                        recover, without_private)
 
 NEEDS = ("root", "fuse", "jfs")
 
@@ -69,7 +69,7 @@ def p8_a_backup_older_than_the_log_is_rebased(t):
     wait_until(lambda: m.stats()["sequence_trim"] >= gone, what="trim")
     m.umount(flush=True)
     want = seen_elsewhere(t, volume, "before")
-    restore(volume, backup)
+    volume.put_back(backup)
     keys = volume.keys()
     text = m.mount(status=1)
     assert "jfs-recover rebase" in text, text
@@ -118,7 +118,7 @@ def what_was_acknowledged_fits_whatever_is_full(t):
     wait_until(lambda: m.stats()["sequence_trim"] >= gone, what="trim")
     m.umount(flush=True)
     want = seen_elsewhere(t, volume, "before")
-    restore(volume, backup)
+    volume.put_back(backup)
     ks = volume.keyspace()
     with volume.redis.client() as c:
         ino = ks.entries[1][b"q"][1]
@@ -169,7 +169,7 @@ def history_56_a_reloaded_redis_is_rebased(t):
     mine = listing(m.dir)
     ino = {name: os.stat(m.path(name)).st_ino for name in ("both", "kind", "theirs")}
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     other = Mount(t, volume, "--writeback", name="other")
     for name in ("both", "kind", "theirs", "added"):
         put(other.path(name), name.encode() + b", theirs")
@@ -205,7 +205,7 @@ def a_rebase_may_be_killed_at_any_point(t):
         put(m.path(f"later{i}"), os.urandom(30000))
     want = listing(m.dir)
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     for at, (point, n) in enumerate((("before_aside", 1), ("after_aside", 1), ("before_rename", 5), ("before_rename", 9), ("before_done", 1))):
         text = rebase(t, m, "--apply", status=CANNOT, env={"JFS_FAULT": f"recover.rebase.{point}:{n}:kill"})
         assert "interrupted" in text, text
@@ -253,7 +253,7 @@ def objects_are_read_only_where_their_numbers_are_sure(t):
     may replace such an object."""
     volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
     m, dump, want, _ = only_objects(t, volume)
-    restore(volume, dump)
+    volume.put_back(dump)
     r = rebase(t, m, "--apply", status=BROKEN)
     assert {b["path"] for b in r["broken"]} == {"/lost", "/whole"} and "--trust-objects" in r["advice"], r
     assert [n for n in asides(m) if n.endswith(".rebase")], "it must be possible to say so now"
@@ -269,7 +269,7 @@ def what_cannot_be_had_is_named(t):
     volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
     m, dump, want, objects = only_objects(t, volume)
     os.unlink(objects[-1])
-    restore(volume, dump)
+    volume.put_back(dump)
     r = rebase(t, m, "--apply", "--trust-objects", status=BROKEN)
     assert changes(r) == {"/whole": "new"} and r["broken"][0]["path"] == "/lost" and "missing" in r["broken"][0]["text"], r
     del want["lost"]
@@ -316,7 +316,7 @@ def another_mount_can_end_meanwhile(t):
         m.flush()
     m.wait_stat("sequence_trim", lambda n: n >= m.stats()["sequence_applied"])
     m.umount(flush=True)
-    restore(volume, backup)
+    volume.put_back(backup)
     other = Mount(t, Volume(t, redis, name="other", db=1).format(), name="other")
     put(t.path("hold"), b"")
     p = t.spawn(JFS_RECOVER, "rebase", "--apply", "--cache-dir", m.cache, "--hot-dir", m.hot, m.url(), name="rebase",

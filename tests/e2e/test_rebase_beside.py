@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from harness import *  # noqa: E402,F403
 from op import acl_bytes, acl_text  # noqa: E402
 from rebasing import asides, changes, objects_of, only_objects, put, rebase, seen_elsewhere  # noqa: E402
-from recovering import BROKEN, CANNOT, REPAIRED, bytes_of, kill, listing, restore, without_private  # noqa: E402
+from recovering import BROKEN, CANNOT, REPAIRED, bytes_of, kill, listing, without_private  # noqa: E402
 
 NEEDS = ("root", "fuse", "jfs")
 
@@ -41,7 +41,7 @@ def a_file_of_another_host_outlives_our_later_work(t):
     dump = without_private(volume.keys())
     put(m.path("both"), b"ours")
     os.unlink(m.path("dir/removed"))
-    restore(volume, dump)
+    volume.put_back(dump)
     other = Mount(t, volume, "--writeback", name="other")
     for name in ("clean", "both", "dir/removed"):
         put(other.path(name), name.encode() + b", theirs")
@@ -69,7 +69,7 @@ def a_directory_that_others_made_is_theirs(t):
     m.flush()
     dump = without_private(volume.keys())
     shutil.rmtree(m.path("gone"))
-    restore(volume, dump)
+    volume.put_back(dump)
     other = Mount(t, volume, "--writeback", name="other")
     os.mkdir(other.path("gone/sub/theirs"))
     other.umount(flush=True)
@@ -94,7 +94,7 @@ def what_others_change_between_two_runs_is_theirs(t):
     for name in ("mine", "again"):
         put(m.path(name), name.encode() * 100)
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     r = rebase(t, m, "--apply", status=BROKEN)
     assert changes(r)["/mine"] == "new" and asides(m), r
     end = time.time() + 2.5 # the last run may have gone on for a moment after what it noted
@@ -144,7 +144,7 @@ def nothing_is_removed_while_something_is_missing(t):
     os.rename(m.path("d"), m.path("e"))
     os.unlink(m.path("gone"))
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     want = seen_elsewhere(t, volume, "before")
     r = rebase(t, m, "--apply", "--delete", status=BROKEN)
     assert {b["path"] for b in r["broken"]} == {"/renamed", "/e"}, r
@@ -169,7 +169,7 @@ def a_lost_object_of_the_volume_costs_nothing(t):
     for path in old:
         if os.path.exists(path):
             os.unlink(path)
-    restore(volume, backup)
+    volume.put_back(backup)
     rebase(t, m, "--apply", "--trust-objects", status=REPAIRED)
     m.mount()
     assert bytes_of(m.path("f")) == b"2" * 100000 and bytes_of(m.path("last")) == b"last"
@@ -192,7 +192,7 @@ def the_name_beside_may_be_taken(t):
     taken = {"f": f"f.conflict-{ino['f']}", "g": f"g.conflict-{ino['g']}"}
     put(m.path(taken["f"]), b"our own")
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     other = Mount(t, volume, "--writeback", name="other")
     for name in ("f", "g", taken["g"]):
         put(other.path(name), b"theirs")
@@ -226,7 +226,7 @@ def numbers_are_sure_only_while_nobody_else_came(t):
     m.umount(flush=True)
     m.mount() # what was uploaded is now known by its objects alone
     m.umount(flush=True)
-    restore(volume, backup)
+    volume.put_back(backup)
     with volume.redis.client(volume.db) as c:
         c("INCR", "nextsession")
         c("INCRBY", "nextchunk", 4096)
@@ -248,7 +248,7 @@ def our_own_clamped_dates_are_no_change_of_others(t):
     put(m.path("f"), b"second")
     ino = os.stat(m.path("f")).st_ino
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     with volume.redis.client(volume.db) as c:
         record = bytearray(c("GET", f"i{ino}"))
         struct.pack_into(">qI", record, 35, int(time.time()) + 600, 0)
@@ -269,10 +269,10 @@ def redis_may_be_set_back_once_more(t):
         put(m.path(f"later{i}"), b"later" * 1000)
     want = listing(m.dir)
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     for point in ("before_rename:5", "before_done:1", "after_lost:1"):
         rebase(t, m, "--apply", status=CANNOT, env={"JFS_FAULT": f"recover.rebase.{point}:kill"})
-        restore(volume, dump)
+        volume.put_back(dump)
     rebase(t, m, "--apply", status=REPAIRED)
     assert seen_elsewhere(t, volume, "after") == want
     volume.check()
@@ -294,7 +294,7 @@ def what_must_not_be_changed_waits(t):
     for name in ("f", "g"):
         put(m.path(name), b"second, longer")
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
 
     def immutable(flag):
         with volume.redis.client(volume.db) as c:
@@ -336,7 +336,7 @@ def acls_and_the_trash_are_kept(t):
     want, tree = rules(m.dir), listing(m.dir)
     assert want["f"] and want["d"] and want["d/own"] and not want["d/inherits"], want
     kill(m)
-    restore(volume, dump)
+    volume.put_back(dump)
     rebase(t, m, "--apply", "--delete", status=REPAIRED)
     m.mount()
     assert rules(m.dir) == want and listing(m.dir) == tree

@@ -9,7 +9,6 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-import keyspace  # noqa: E402
 from core import descendants_of  # noqa: E402
 from crashes import loop_folder  # noqa: E402
 from harness import *  # noqa: E402,F403
@@ -424,9 +423,7 @@ def a_redis_that_fell_back_is_healed(t):
             f.write("x" * i)
     m.umount(flush=True)
     check(t, m, m.url(), status=CLEAN)
-    with redis.client(volume.db) as c:
-        c("FLUSHDB")
-        keyspace.load_db(c, old)
+    volume.put_back(old)
     r = check(t, m, m.url(), status=BACKLOG)
     assert r["redis"]["position"] == "earlier" and states(r)["/later7"] == "new", r
     assert "/big" not in states(r), r
@@ -672,9 +669,7 @@ def h56_redis_was_reloaded_from_a_dump(t):
     os.mkdir(m.path("later"))
     want = listing(m.dir)
     kill(m)
-    with redis.client(volume.db) as c:
-        c("FLUSHDB")
-        keyspace.load_db(c, dump)
+    volume.put_back(dump)
     before = volume.keys()
     assert "jfs-recover" in m.mount(status=1)
     r = check(t, m, m.url(), status=BROKEN)

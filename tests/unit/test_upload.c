@@ -51,7 +51,7 @@ static int wait_done(struct waiter *w, int n)
 
 #define WAITER {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER}
 
-static void setup(struct env *v, enum compression c)
+static void setup_moved(struct env *v, enum compression c, uploader_moved moved, void *ctx)
 {
 	struct obj_config oc = {.storage = "file", .max_parallel = 4, .timeout_ms = 5000};
 	char path[96];
@@ -69,8 +69,19 @@ static void setup(struct env *v, enum compression c)
 	struct reader_config rc = {.store = v->store, .format = v->f, .buffer_bytes = 4 * BS};
 	REQUIRE(reader_new(&rc, &v->reader) == 0);
 	struct uploader_config uc = {.store = v->store, .staging = v->staging, .reader = v->reader, .format = v->f,
-		.buffer_bytes = 3 * BS, .max_parallel = 4};
+		.buffer_bytes = 3 * BS, .max_parallel = 4, .moved = moved, .ctx = ctx};
 	REQUIRE(uploader_new(&uc, &v->up) == 0);
+}
+
+static void setup(struct env *v, enum compression c)
+{
+	setup_moved(v, c, NULL, NULL);
+}
+
+static struct slice_piece staged_piece(const struct staged *run, uint32_t skip, uint32_t len)
+{
+	return (struct slice_piece){.kind = PIECE_STAGED, .len = len, .segment = run->segment, .off = run->off + skip, .run_off = run->off,
+		.run_len = run->len, .sum = run->sum};
 }
 
 static void teardown(struct env *v)
@@ -203,6 +214,61 @@ static void damaged_run(void)
 	CHECK_EQ(us.blocks_pending, 0);
 	CHECK_EQ(us.bytes_pending, 0);
 	teardown(&v);
+}
+
+/* Staged bytes that went into slices 20 (the run's first 600) and 21: what the journal would know. */
+static int moved_to(void *ctx, const struct slice_piece *staged, struct slice_piece *object)
+{
+	const struct staged *run = ctx;
+	uint32_t skip = staged->off - run->off, left = skip < 600 ? 600 - skip : 1000 - skip;
+
+	if (staged->segment != run->segment)
+		return -ENOENT;
+	*object = (struct slice_piece){.kind = PIECE_OBJECT, .len = left < staged->len ? left : staged->len,
+		.slice_id = skip < 600 ? 20 : 21, .slice_size = skip < 600 ? 600 : 400, .slice_off = skip < 600 ? skip : skip - 600};
+	return 0;
+}
+
+/* P8: Redis forgot a window whose staged bytes were given back, and it is made anew: they are read from where they went. */
+static void what_was_given_back_is_read_from_its_objects(void)
+{
+	static uint8_t big[4 << 20];
+	struct staged st, other;
+	struct env v;
+	struct waiter w = WAITER;
+	uint8_t data[1000], expect[1400], got[1400];
+	uint64_t seed = unit_seed();
+
+	memset(big, 'b', sizeof(big));
+	for (int round = 0; round < 2; round++) { /* the segment is gone; the run is damaged */
+		setup_moved(&v, COMPRESS_NONE, moved_to, &st);
+		staging_set_segment_size(v.staging, sizeof(big));
+		for (size_t i = 0; i < sizeof(data); i++)
+			data[i] = (uint8_t)unit_rand(&seed);
+		REQUIRE(staging_append(v.staging, data, sizeof(data), &st) == 0);
+		struct slice_piece parts[2] = {staged_piece(&st, 0, 600), staged_piece(&st, 600, 400)};
+		struct slice_plan first[2] = {{.id = 20, .size = 600, .n = 1, .pieces = &parts[0]}, {.id = 21, .size = 400, .n = 1, .pieces = &parts[1]}};
+		REQUIRE(uploader_submit(v.up, first, 2, batch_done, &w) == 0);
+		REQUIRE(wait_done(&w, 2 * round + 1) == 0);
+		staging_release(v.staging, st.segment);
+		REQUIRE(staging_append(v.staging, big, sizeof(big), &other) == 0); /* does not fit into the first one */
+		if (round == 0)
+			REQUIRE(staging_remove(v.staging, st.segment) == 0);
+		else
+			st.sum ^= 1;
+		struct slice_piece pieces[5] = {{.kind = PIECE_ZERO, .len = 100}, staged_piece(&other, 7, 4), staged_piece(&st, 10, 700),
+			staged_piece(&st, 0, 590), {.kind = PIECE_ZERO, .len = 6}};
+		struct slice_plan p = {.id = 22, .size = sizeof(expect), .n = 5, .pieces = pieces};
+		REQUIRE(uploader_submit(v.up, &p, 1, batch_done, &w) == 0);
+		CHECK_EQ(wait_done(&w, 2 * round + 2), 0);
+		memset(expect, 0, sizeof(expect));
+		memset(expect + 100, 'b', 4);
+		memcpy(expect + 104, data + 10, 700);
+		memcpy(expect + 804, data, 590);
+		CHECK_EQ(reader_read(v.reader, 22, sizeof(expect), 0, got, sizeof(got)), 0);
+		CHECK(memcmp(got, expect, sizeof(expect)) == 0);
+		teardown(&v);
+	}
 }
 
 /* A store that refuses is waited out; what was submitted then ends well. */
@@ -341,7 +407,8 @@ static void a_lost_source_leaves_nothing_pending(void)
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
-		{"compose", compose}, {"damaged_run", damaged_run}, {"outage", outage},
+		{"compose", compose}, {"damaged_run", damaged_run},
+		{"what_was_given_back_is_read_from_its_objects", what_was_given_back_is_read_from_its_objects}, {"outage", outage},
 		{"closed_between_retries", closed_between_retries},
 		{"what_cannot_be_deleted_is_told", what_cannot_be_deleted_is_told},
 		{"deletions_hold_no_upload_back", deletions_hold_no_upload_back},

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 
-import keyspace
 from core import BUILD, ROOT, Test, children_of, wait_until
 from faults import TcpFault
 from model import History, Mismatch, tree_of
@@ -370,9 +369,7 @@ class CutRun:
         shutil.rmtree(self.m.hot, ignore_errors=True)
 
     def restore(self):
-        with self.redis.client(self.volume.db) as client:
-            client("FLUSHDB")
-            keyspace.load_db(client, self.keys)
+        self.volume.put_back(self.keys)
         shutil.rmtree(self.volume.bucket)
         shutil.copytree(self.objects, self.volume.bucket)
         if self.kind == "device":

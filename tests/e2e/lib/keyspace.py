@@ -138,6 +138,11 @@ def load_db(client, keys, bucket=None):
     load_keys(client, keys)
 
 
+def replace_db(client, keys):
+    """The database is what it was when `keys` were read, in one step: whoever is at work never sees it empty, or half loaded."""
+    client.pipeline([("MULTI",), ("FLUSHDB",), *load_commands(keys), ("EXEC",)])
+
+
 def load_keys(client, keys):
     """Loads keys that are not there yet, beside others."""
     client.pipeline(load_commands(keys))

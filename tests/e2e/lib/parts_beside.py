@@ -7,7 +7,7 @@ import subprocess
 
 from crashes import SEAM, Victim, Violation, apart
 from model import ALL_FEATURES, History, tree_of
-from recovering import restore, without_private
+from recovering import without_private
 from servers import RedisServer
 from volume import JFS, JFS_RECOVER, Mount, Volume
 
@@ -153,7 +153,7 @@ def kill_rebase(t, seed, lives=8):
         history.real.close()
         m.kill()
         subprocess.run(["umount", "-l", m.dir], check=True)
-        restore(volume, dump)
+        volume.put_back(dump)
         command = [JFS_RECOVER, "rebase", "--apply", "--delete", "--trust-objects", "--cache-dir", m.cache, "--hot-dir", m.hot, m.url()]
         killed = 0
         for _ in range(lives):
@@ -162,7 +162,7 @@ def kill_rebase(t, seed, lives=8):
             sub.run(*command, status=None, env=env, timeout=90)
             killed += sub.status == CANNOT
             if rng.random() < 0.15: # somebody tries another backup
-                restore(volume, dump)
+                volume.put_back(dump)
         sub.run(*command, status=None, timeout=90)
         if sub.status not in (0, EXPORT_DONE, CANNOT):
             raise Violation(f"seed {seed}: a rebase that was killed does not end: exit {sub.status}", [])

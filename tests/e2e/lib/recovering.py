@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 
-import keyspace
 from volume import JFS_RECOVER
 
 CLEAN, REPAIRED, BACKLOG, BROKEN, CANNOT, USAGE = 0, 1, 2, 4, 8, 16
@@ -80,12 +79,6 @@ def listing(top):
 
 # What setcap cap_net_bind_service+ep writes. Who changes the owner of a file takes it away.
 CAPABILITY = (2 << 24 | 1).to_bytes(4, "little") + (1 << 10).to_bytes(4, "little") + b"\0" * 12
-
-
-def restore(volume, keys):
-    with volume.redis.client(volume.db) as c:
-        c("FLUSHDB")
-        keyspace.load_db(c, keys)
 
 
 def without_private(keys):

@@ -377,7 +377,7 @@ static double redis_cpu(void)
 static struct window_plan *creates_plan(struct driver *d, uint64_t from, uint64_t to)
 {
 	struct inode_val dir = { .attr = { .type = JFS_DIR, .mode = 0777, .nlink = 2, .length = 4096, .parent = 1 } };
-	struct coalesce_in in = { d, cb_published, cb_smap, cb_orphan, cb_slice, NULL, 0 };
+	struct coalesce_in in = { d, cb_published, cb_smap, cb_orphan, cb_slice };
 	struct coalesce *co = coalesce_new();
 	struct window_plan *p;
 	struct rec rec;

@@ -61,6 +61,11 @@ class Volume:
         with self.redis.client(self.db) as c:
             return keyspace.dump_db(c)
 
+    def put_back(self, keys):
+        """Redis is what it was when `keys` were taken: it restarted without its last second, or a replica that lagged took over."""
+        with self.redis.client(self.db) as c:
+            keyspace.replace_db(c, keys)
+
     def made_beside(self, name, kind=1):
         """What a stock client writes when it makes an empty file or directory (2) in the root; the inode number."""
         now = int(time.time())
