@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import struct
 import sys
 import threading
 import time
@@ -680,6 +681,43 @@ def p8_a_copy_of_bytes_whose_window_trim_has_passed(t):
     volume.check()
     fresh = Mount(t, volume, name="fresh")
     assert [get(fresh, n) for n in ("file", "copy", "later")] == [data, data, b"3"]
+    fresh.umount()
+
+
+def slice_record(pos, slice_id, size):
+    return struct.pack(">IQIII", pos, slice_id, size, 0, size)
+
+
+@test(timeout=120, needs=NEEDS)
+def p8_bytes_that_are_staged_no_more_in_a_window_of_other_slices(t):
+    """Redis falls back to where somebody has compacted a file meanwhile. What we wrote into it then becomes part of another slice
+    than before, and is only in the object that it went to."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, "--writeback", "--cache-size", "256", "--heartbeat", "1s", "--pack-below=0")
+    parts = [os.urandom(16384) for _ in range(4)]
+    for name, data in (("file", b"".join(parts)), *((f"part{i}", data) for i, data in enumerate(parts))):
+        put(m, name, data)
+    m.flush()
+    old, ks = volume.keys(), volume.keyspace()
+    chunks = {name: (ks.entries[1][name.encode()][1], 0) for name in ("file", *(f"part{i}" for i in range(4)))}
+    found = [ks.chunks[chunks[f"part{i}"]][0] for i in range(4)]
+    old["c%d_%d" % chunks["file"]] = {"list": [slice_record(16384 * i, r.id, r.size).hex() for i, r in enumerate(found)]}
+    old["sliceRef"] = {"hash": {f"k{r.id}_{r.size}": b"1".hex() for r in found}}
+    late = os.urandom(65536)
+    with open(m.path("file"), "r+b") as f:
+        f.seek(131072)
+        f.write(late)
+    put(m, "filler", os.urandom(40 * MIB))  # fills the segment
+    m.flush()
+    segment = os.path.join(m.cache, os.listdir(m.cache)[0], "staging", "0000000000000001.seg")
+    wait_until(lambda: not os.path.exists(segment), what="the end of the segment")
+    volume.put_back(old)
+    put(m, "later", b"3")
+    m.flush()
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, name="fresh")
+    assert get(fresh, "file") == b"".join(parts).ljust(131072, b"\0") + late and get(fresh, "later") == b"3"
     fresh.umount()
 
 
