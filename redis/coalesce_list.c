@@ -3,16 +3,20 @@
  * Rules (DESIGN 3.5 and spec 10.5): neighbouring staged strokes become one slice; a zero stroke becomes an id-0 record only
  * where it hides published bytes; a list has at most 4 records and shows at most 4 pieces, otherwise it is rewritten:
  * first without hidden records, then as its visible pieces, and if those are too many as one new slice. A piece is what becomes
- * one record, however many writes made it. Staged bytes that have a place in a slice already (recorded for this window, shared
- * within it, or from an earlier window) are not uploaded again. Bytes of old records that a cut took away whole are the script's
- * affair (cut_chunks). */
+ * one record, however many writes made it. That slice may be 64 MiB for 4 KiB that were written, at every window: where it
+ * would be more than 16 times what the window changes, a list grows to 100 records before (stock clients that read a list of more
+ * than 4 may compact it, as they may one of their own, which grows as long). Staged bytes that have a place in a slice already
+ * (recorded for this window, shared within it, or from an earlier window) are not uploaded again. Bytes of old records that a cut
+ * took away whole are the script's affair (cut_chunks). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "redis/coalesce_int.h"
 
-#define LIST_MAX 4
+#define LIST_MAX     4
+#define LIST_LONG    100
+#define COMPOSE_MOST 16u
 
 struct records {
 	VEC(struct jfs_slice) r;
@@ -328,14 +332,14 @@ static int zeroes_trim(struct layer *w, const struct layer *old)
 	return 0;
 }
 
-/* How many pieces a reader finds: the records that the strokes become (those of many small writes in a row become one), and the
- * gaps between them. */
-static int pieces_count(const struct chunk_build *cb, const struct layer *f, size_t *n)
+/* How many records the strokes become (those of many small writes in a row become one), and how many pieces a reader finds: also
+ * the gaps between them. */
+static int pieces_count(const struct chunk_build *cb, const struct layer *f, size_t *records, size_t *n)
 {
 	struct records dry = { 0 };
 	int err = strokes_record(cb, f, true, &dry);
 
-	*n = dry.r.n;
+	*n = *records = dry.r.n;
 	for (size_t i = 1; i < f->s.n; i++)
 		*n += f->s.v[i - 1].pos + f->s.v[i - 1].len < f->s.v[i].pos;
 	vec_fini(&dry.r);
@@ -446,11 +450,29 @@ static int chunk_compact(struct chunk_build *cb, size_t fresh)
 	return chunk_compose(cb);
 }
 
-/* A list of what is seen, if it is short; else one new slice. */
+/* Composing stores all that is seen once more. */
+static bool compose_pays(const struct chunk_build *cb, size_t records)
+{
+	uint64_t changed = 0, start = UINT64_MAX, end = 0;
+
+	for (size_t i = 0; i < cb->w.s.n; i++)
+		changed += cb->w.s.v[i].len;
+	for (size_t i = 0; i < cb->all.s.n; i++) {
+		const struct stroke *s = &cb->all.s.v[i];
+
+		if (s->src.kind == PIECE_ZERO)
+			continue;
+		start = s->pos < start ? s->pos : start;
+		end = (uint64_t)s->pos + s->len;
+	}
+	return records > LIST_LONG || end <= start || end - start <= COMPOSE_MOST * changed;
+}
+
+/* A list of what is seen, if it is short or composing would not pay; else one new slice. */
 static int chunk_rebuild(struct chunk_build *cb)
 {
 	struct layer bare = { 0 };
-	size_t pieces = 0;
+	size_t records = 0, pieces = 0;
 	int err = 0;
 
 	cb->rewrite = true;
@@ -464,8 +486,8 @@ static int chunk_rebuild(struct chunk_build *cb)
 			err = -ENOMEM;
 	}
 	if (!err)
-		err = pieces_count(cb, &bare, &pieces);
-	if (!err && pieces <= LIST_MAX)
+		err = pieces_count(cb, &bare, &records, &pieces);
+	if (!err && (pieces <= LIST_MAX || !compose_pays(cb, records)))
 		err = strokes_record(cb, &bare, false, &cb->out);
 	else if (!err)
 		err = chunk_compose(cb);
@@ -485,15 +507,12 @@ static bool old_leaves(const struct chunk_build *cb)
 /* Chooses the cheapest list that obeys the limits. */
 static int chunk_choose(struct chunk_build *cb)
 {
-	struct records dry = { 0 };
-	size_t fresh, pieces;
-	int err = strokes_record(cb, &cb->w, true, &dry);
+	size_t fresh, pieces, kept, unused;
+	int err = pieces_count(cb, &cb->w, &fresh, &unused);
 
-	fresh = dry.r.n;
-	vec_fini(&dry.r);
 	layer_merge(&cb->all);
 	if (!err)
-		err = pieces_count(cb, &cb->all, &pieces);
+		err = pieces_count(cb, &cb->all, &unused, &pieces);
 	if (err)
 		return err;
 	if (cb->compact && cb->n_old + fresh > 1)
@@ -504,9 +523,14 @@ static int chunk_choose(struct chunk_build *cb)
 		return strokes_record(cb, &cb->w, false, &cb->out);
 	cb->rewrite = true;
 	err = records_keep(cb);
-	if (!err && cb->out.r.n + fresh <= LIST_MAX && pieces <= LIST_MAX)
-		return strokes_record(cb, &cb->w, false, &cb->out);
-	return err ? err : chunk_rebuild(cb);
+	kept = cb->out.r.n;
+	if (err || ((kept + fresh > LIST_MAX || pieces > LIST_MAX) && compose_pays(cb, kept + fresh)))
+		return err ? err : chunk_rebuild(cb);
+	if (kept == cb->n_old) { /* all of them: they need not be said again */
+		cb->rewrite = false;
+		cb->out.r.n = 0;
+	}
+	return strokes_record(cb, &cb->w, false, &cb->out);
 }
 
 /* The list of the recorded window, which was chosen once. *taken false: it is to be chosen now. */

@@ -366,6 +366,7 @@ static void run_histories(bool pipeline, bool pack)
 		}
 		driver_free(d);
 	}
+	CHECK(ck_longest > 4); /* where composing a short one would have cost too much */
 }
 
 static void random_histories(void)

@@ -14,6 +14,7 @@ from harness import *  # noqa: E402,F403
 
 NEEDS = ("root", "fuse", "jfs")
 STOCK = NEEDS + ("juicefs",)
+PAGE = 4096
 PACK = ("--writeback", "--pack-below", "128K", "--upload-delay", "1h")
 
 
@@ -67,18 +68,80 @@ def write_in_pieces(path, data, pieces):
     os.close(fd)
 
 
+def uploaded_by(m, work):
+    """(requests, bytes) that storing what `work` does takes."""
+    before = m.stats()
+    work()
+    m.flush()
+    after = m.stats()
+    return [after[k] - before[k] for k in ("object_request_durations_histogram_seconds_PUT_total", "object_request_data_bytes_PUT")]
+
+
+def change_a_page(t, m, want):
+    at, new = t.rng.randrange(len(want) // PAGE) * PAGE, t.rng.randbytes(PAGE)
+    want[at:at + PAGE] = new
+    with open(m.path("large"), "r+b") as f:
+        f.seek(at)
+        f.write(new)
+
+
+@test(timeout=120, needs=NEEDS)
+def small_writes_into_a_large_file_do_not_store_it_anew(t):
+    """A page here and there in a chunk of 64 MiB is stored as it is until many have come: then they are put together, once."""
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, *PACK)
+    want = bytearray(t.rng.randbytes(64 << 20))
+    write(m.path("large"), want)
+    m.flush()
+    composed = written = 0
+    for _ in range(130):
+        _, size = uploaded_by(m, lambda: change_a_page(t, m, want))
+        written += size
+        composed += size > 32 * PAGE
+        lists = volume.keyspace().chunks.values()
+        assert max(map(len, lists)) <= 101, [len(l) for l in lists]
+    assert 1 <= composed <= 2 and written < 140 << 20, (composed, written)
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, "--writeback", name="fresh")
+    assert read(fresh.path("large")) == want
+
+
+@test(timeout=240, needs=STOCK)
+def stock_reads_and_compacts_what_small_writes_left(t):
+    volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
+    m = Mount(t, volume, *PACK)
+    want = bytearray(t.rng.randbytes(64 << 20))
+    write(m.path("large"), want)
+    for _ in range(60):
+        m.flush()
+        change_a_page(t, m, want)
+    m.flush()
+    chunk = (inode_of(volume.keyspace(), "large"), 0)
+    assert len(volume.keyspace().chunks[chunk]) > 50
+    reader = StockMount(t, volume.url())
+    assert read(reader.path("large")) == want
+    reader.umount()
+    Stock(t, volume.url()).find_nothing(JFS_GC_SKIPPEDTIME="0")
+    stock = StockMount(t, volume.url(), read_only=False, name="writer")
+    assert read(stock.path("large")) == want
+    wait_until(lambda: len(volume.keyspace().chunks[chunk]) < 50, 60, "a list that stock has compacted")
+    for _ in range(3):
+        change_a_page(t, m, want)
+        m.flush()
+    stock.umount()
+    m.umount(flush=True)
+    volume.check()
+    fresh = Mount(t, volume, "--writeback", name="fresh")
+    assert read(fresh.path("large")) == want
+
+
 @test(timeout=120, needs=NEEDS)
 def what_is_written_in_many_pieces_is_uploaded_as_if_in_one(t):
     """Files share objects however many writes made them; copies of staged bytes and what is appended later cost no more."""
     volume = Volume(t, RedisServer(t)).format("--trash-days", "0")
     m = Mount(t, volume, *PACK)
-
-    def uploaded(work):
-        before = m.stats()
-        work()
-        m.flush()
-        after = m.stats()
-        return [after[k] - before[k] for k in ("object_request_durations_histogram_seconds_PUT_total", "object_request_data_bytes_PUT")]
+    uploaded = functools.partial(uploaded_by, m)
     puts, _ = uploaded(lambda: [write_in_pieces(m.path(f"small{i}"), t.rng.randbytes(16 << 10), 12) for i in range(50)])
     assert puts <= 4, puts  # a flush may find two windows begun
     data, more = t.rng.randbytes(2 << 20), t.rng.randbytes(60 << 10)
