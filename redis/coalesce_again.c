@@ -6,6 +6,7 @@
  * is planned as for the first time. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "redis/coalesce_int.h"
 
@@ -126,7 +127,22 @@ static bool shows(const struct build *b, const struct layer *wanted, const struc
 	}
 }
 
-int recorded_list(const struct build *b, const struct pl_chunk_ref *at, const struct layer *wanted, const struct pl_post **post)
+/* Does every record from `from` on show something? One that does not may name a slice that Redis counts no more. */
+static bool none_hidden(const struct layer *list, uint32_t from, uint32_t n)
+{
+	for (uint32_t r = from; r < n; r++) {
+		size_t i = 0;
+
+		while (i < list->s.n && list->s.v[i].record != r)
+			i++;
+		if (i == list->s.n)
+			return false;
+	}
+	return true;
+}
+
+int recorded_list(const struct build *b, const struct pl_chunk_ref *at, const struct layer *wanted, const uint8_t *old, uint32_t n_old,
+	const struct pl_post **post, uint32_t *kept)
 {
 	struct layer list = { 0 };
 	const struct pl_post *p;
@@ -140,8 +156,9 @@ int recorded_list(const struct build *b, const struct pl_chunk_ref *at, const st
 	if (!hmap_get(&b->recorded_posts, key, sizeof(key), &i))
 		return 0;
 	p = &b->in->recorded_posts[i];
+	*kept = p->n > n_old && (!n_old || memcmp(p->records, old, (size_t)n_old * JFS_SLICE_LEN) == 0) ? n_old : 0;
 	err = layer_paint_list(&list, p->records, (size_t)p->n * JFS_SLICE_LEN);
-	if (!err && shows(b, wanted, &list))
+	if (!err && none_hidden(&list, *kept, p->n) && shows(b, wanted, &list))
 		*post = p;
 	layer_fini(&list);
 	return err;

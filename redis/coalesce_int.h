@@ -103,9 +103,10 @@ struct co_inode *co_inode_get(struct coalesce *co, uint64_t ino); /* NULL: not t
 int build_recorded(struct build *b);
 /* coalesce_again.c: when the recorded slices are in the plan. 0, -ENOMEM. */
 int recorded_index(struct build *b);
-/* The list that the chunk was recorded with, if it shows what is wanted. *post NULL: it does not, or there is none. 0, -ENOMEM,
- * -EUCLEAN. */
-int recorded_list(const struct build *b, const struct pl_chunk_ref *at, const struct layer *wanted, const struct pl_post **post);
+/* The list that the chunk was recorded with, if it shows what is wanted. *kept: its first so many records are the old list's, all
+ * of them, or 0. *post NULL: it does not, or there is none. 0, -ENOMEM, -EUCLEAN. */
+int recorded_list(const struct build *b, const struct pl_chunk_ref *at, const struct layer *wanted, const uint8_t *old, uint32_t n_old,
+	const struct pl_post **post, uint32_t *kept);
 void recorded_fini(struct build *b);
 /* coalesce_pack.c: a slice of pieces that shares a block with others. *id, *off: where they are; *id 0: no ids left. 0, -ENOMEM. */
 int pack_add(struct build *b, uint64_t ino, uint32_t chunk, const struct slice_piece *pieces, uint32_t n, uint32_t len, uint64_t *id,

@@ -538,15 +538,14 @@ static int chunk_again(struct chunk_build *cb, bool *taken)
 {
 	const struct pl_chunk_ref at = { cb->ci->ino, cb->chunk };
 	const struct pl_post *p;
-	uint32_t from;
-	int err = recorded_list(cb->b, &at, &cb->all, &p);
+	uint32_t kept;
+	int err = recorded_list(cb->b, &at, &cb->all, cb->old, cb->n_old, &p, &kept);
 
 	*taken = !err && p;
 	if (!*taken)
 		return err;
-	cb->rewrite = p->n <= cb->n_old || (cb->n_old && memcmp(p->records, cb->old, (size_t)cb->n_old * JFS_SLICE_LEN) != 0);
-	from = cb->rewrite ? 0 : cb->n_old;
-	for (uint32_t i = from; i < p->n && !err; i++) {
+	cb->rewrite = kept < cb->n_old || !p->n;
+	for (uint32_t i = kept; i < p->n && !err; i++) {
 		struct jfs_slice *s = vec_push(&cb->out.r);
 
 		err = s ? jfs_slice_decode(p->records + (size_t)i * JFS_SLICE_LEN, JFS_SLICE_LEN, s) : -ENOMEM;

@@ -173,6 +173,8 @@ bool places_repoint(const struct places *p, const uint8_t *records, uint32_t n, 
 
 bool places_listed(const uint8_t *records, uint32_t n, struct extent_val *e)
 {
+	if (e->kind == EXT_HOLE || (e->kind == EXT_OBJECT && list_names(records, n, e->slice_id)))
+		return false;
 	while (n-- > 0) { /* the last one that covers a byte shows it */
 		struct jfs_slice s;
 

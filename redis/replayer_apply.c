@@ -68,14 +68,13 @@ static void published_drop(struct replayer *r, struct rec *rec, uint64_t ino, ui
 		rec->buf.err = rc;
 }
 
-/* Younger extents than the window: only staged bytes are where they are whoever shows them. */
+/* Younger extents than the window: only staged bytes are where they are whoever shows them. Others end up in a slice that their
+ * list names: what it does not name may die with another file, or was never named since Redis forgot (P8). */
 static bool extent_move(const struct apply *a, const struct pl_post *p, struct extent_val *e)
 {
-	bool there = e->born <= a->w->end;
+	bool there = e->born <= a->w->end, moved = (there || e->kind == EXT_STAGED) && places_repoint(a->pl, p->records, p->n, e);
 
-	if ((there || e->kind == EXT_STAGED) && places_repoint(a->pl, p->records, p->n, e))
-		return true;
-	return there && a->listed && e->kind == EXT_STAGED && places_listed(p->records, p->n, e);
+	return (there && a->listed && places_listed(p->records, p->n, e)) || moved;
 }
 
 /* Extents of the post's chunk, from `pos` on, whose bytes are in a slice now: one of the window's, or one that its list

@@ -57,13 +57,16 @@ static void wins_unsent(struct replayer *r)
 
 static void delete_start(struct replayer *r, const char *field, size_t len);
 
-/* What earlier compositions uploaded in vain is named by nobody, ever: none of them can be executed any more. */
-static void stale_delete(struct replayer *r, const struct window *now)
+/* What earlier compositions uploaded in vain is named by nobody, ever: none of them can be executed any more. But windows up to
+ * `applied` were executed once, and Redis forgot them: copies made since name their slices. */
+static void stale_delete(struct replayer *r, const struct window *now, uint64_t applied)
 {
+	uint64_t from = now->from > applied ? now->from : applied;
+
 	for (size_t i = 0; i < r->known.n && r->cfg.ops.delete_slice; i++) {
 		struct window w;
 
-		if (r->known.v[i].end <= now->from || r->known.v[i].end > now->end || !r->known.v[i].stale || window_read(r, &r->known.v[i], &w) != 0)
+		if (r->known.v[i].end <= from || r->known.v[i].end > now->end || !r->known.v[i].stale || window_read(r, &r->known.v[i], &w) != 0)
 			continue;
 		r->known.v[i].stale = false;
 		for (size_t k = 0; k < w.slices.n; k++) {
@@ -89,6 +92,7 @@ static bool win_lags(const struct replayer *r, const struct window *w, bool ther
 /* The first window was executed. */
 static int win_acked(struct replayer *r)
 {
+	const uint64_t applied = r->applied;
 	struct win *win = r->wins.v[0];
 	int err;
 
@@ -96,7 +100,7 @@ static int win_acked(struct replayer *r)
 	err = apply_commit(r, &win->w, win->uploaded);
 	if (err)
 		return err;
-	stale_delete(r, &win->w);
+	stale_delete(r, &win->w, applied);
 	r->acked.seq = win->w.end;
 	memcpy(r->acked.chain, win->w.chain, sizeof(r->acked.chain));
 	pthread_mutex_lock(&r->lock);

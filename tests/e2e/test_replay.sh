@@ -10,8 +10,8 @@ fi
 # Random histories: fewer under a sanitizer, where one takes ten times as long.
 slow=${JFS_TEST_SLOW:-1}
 if [ "${slow%%.*}" -gt 1 ]; then export ROUNDS="${ROUNDS:-3}"; else export ROUNDS="${ROUNDS:-8}"; fi
-tests="replay_script replayer"
-case $build in *tsan*) tests=replayer ;; esac # the script's test has one thread
+tests="replay_script replayer replayer_forgets"
+case $build in *tsan*) tests="replayer replayer_forgets" ;; esac # the script's test has one thread
 passed=0 failed=0
 for t in $tests; do
 	[ -f "tests/e2e/$t.c" ] || continue

@@ -29,8 +29,15 @@ struct m_state {
 	uint64_t next_ino;
 };
 
+struct m_copied { /* a copy_file_range: from where, and to where */
+	uint64_t ino; /* 0: none */
+	int chunk;
+	uint32_t pos, to;
+};
+
 struct model {
 	struct m_state *hist; /* state after record s */
+	struct m_copied copied[M_HIST]; /* by record */
 	struct m_state now;
 	struct buf log[M_HIST];
 	uint64_t seq;
@@ -374,6 +381,7 @@ static void m_copy(struct model *m, struct m_inode *a, int ca, uint32_t pa, stru
 	struct m_inode src = *a;
 
 	m_begin(m, OP_COPY_RANGE);
+	m->copied[m->seq + 1] = (struct m_copied){ a->ino, ca, pa, pb };
 	for (uint32_t k = 0; k < len;) {
 		uint32_t f = src.from[ca][pa + k], n = 1;
 
