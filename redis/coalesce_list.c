@@ -395,7 +395,7 @@ static bool pieces_equal(const struct slice_plan *a, const struct slice_piece *p
 	return true;
 }
 
-/* Everything that is seen becomes one slice; zeroes inside it are written out. */
+/* Everything that is seen becomes one slice, or none if that is nothing but zeroes; those inside it are written out. */
 static int chunk_compose(struct chunk_build *cb)
 {
 	VEC(struct slice_piece) pieces = { 0 };
@@ -432,7 +432,7 @@ static int chunk_compose(struct chunk_build *cb)
 	}
 	if (same)
 		err = record_add(&cb->out, start, same->s.id, same->s.size, 0, same->s.size);
-	else if (!err)
+	else if (!err && pieces.n)
 		err = slice_make(cb->b, cb->ci->ino, cb->chunk, true, start, pieces.v, (uint32_t)pieces.n, &cb->out);
 	vec_fini(&pieces);
 	return err;

@@ -548,6 +548,27 @@ static void an_answer_is_about_what_was_sent(void)
 	world_free(w);
 }
 
+/* What is to become one slice may be nothing but zeroes. */
+static void a_hole_is_compacted(void)
+{
+	struct world *w = world_new(false, unit_seed());
+	struct m_inode *f;
+
+	new_file(w, 0);
+	applied(w, 0);
+	f = &w->m->now.i[w->m->now.i[1].child[0]];
+	m_punch(w->m, f, 0, 100);
+	m_begin(w->m, OP_COMPACT);
+	rec_compact(&w->m->rec, f->ino, 0);
+	m_commit(w->m);
+	applied(w, w->m->seq - 2);
+	compare(w);
+	m_write(w->m, f, 0, 10, 10);
+	applied(w, w->m->seq - 1);
+	compare(w);
+	world_free(w);
+}
+
 /* The volume's objects go away when nothing names them any more and the retention is over; not before. */
 static void dead_objects_are_deleted(void)
 {
@@ -685,6 +706,7 @@ int main(int argc, char **argv)
 		{ "history_50_foreign_positions", history_50_foreign_positions },
 		{ "a_bad_file_is_removed", a_bad_file_is_removed },
 		{ "an_answer_is_about_what_was_sent", an_answer_is_about_what_was_sent },
+		{ "a_hole_is_compacted", a_hole_is_compacted },
 		{ "dead_objects_are_deleted", dead_objects_are_deleted },
 		{ "refused_deletions_rest", refused_deletions_rest },
 		{ "eager_publishes_first", eager_publishes_first },
