@@ -250,7 +250,7 @@ struct fs_loaded_xattr {
 	const uint8_t *name, *val;
 	size_t name_len, val_len;
 };
-int fs_insert_inode(struct fs *fs, uint64_t position, uint64_t ino, const void *record, size_t len);
+int fs_insert_inode(struct fs *fs, uint64_t position, uint64_t ino, const void *record, size_t len); /* NULL: -ENOENT */
 int fs_insert_dir(struct fs *fs, uint64_t position, uint64_t ino, const struct fs_loaded_entry *e, size_t n);
 /* Of the n inodes from `from` on those which are held, are files, and whose first chunk's list was never loaded; how many. */
 size_t fs_chunks_missing(struct fs *fs, uint64_t from, size_t n, uint64_t *out);
@@ -258,6 +258,6 @@ int fs_insert_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chu
 /* The list changed in Redis behind us (a stock client compacted it): replace what was loaded, keep what is ours. */
 int fs_reload_chunk(struct fs *fs, uint64_t position, uint64_t ino, uint32_t chunk, const void *records, size_t n);
 int fs_insert_xattrs(struct fs *fs, uint64_t position, uint64_t ino, const struct fs_loaded_xattr *x, size_t n);
-int fs_insert_symlink(struct fs *fs, uint64_t position, uint64_t ino, const void *target, size_t n);
+int fs_insert_symlink(struct fs *fs, uint64_t position, uint64_t ino, const void *target, size_t n); /* NULL: -EIO */
 
 #endif

@@ -60,6 +60,10 @@ int fs_insert_inode(struct fs *fs, uint64_t position, uint64_t ino, const void *
 	rc = position_check(fs, position);
 	if (rc)
 		goto out;
+	if (!record) {
+		rc = -ENOENT;
+		goto out;
+	}
 	fs_op_begin(&op, fs, OP_LOAD);
 	rc = inode_insert(&op, ino, 0, record, len);
 	if (!rc && op.r->items)
@@ -433,10 +437,10 @@ int fs_insert_symlink(struct fs *fs, uint64_t position, uint64_t ino, const void
 	struct jkey k;
 	int rc;
 
-	if (n == 0 || n > 4096)
-		return -EUCLEAN;
 	journal_lock(fs->j);
 	rc = position_check(fs, position);
+	if (!rc && (n == 0 || n > 4096))
+		rc = target ? -EUCLEAN : -EIO;
 	key_symlink(&k, ino);
 	if (!rc)
 		rc = key_free(fs, &k);

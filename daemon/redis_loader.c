@@ -275,7 +275,7 @@ static int insert(struct redis_loader *l, const struct flight *f, const struct r
 	case NEED_DIR:
 		return insert_dir(l, f, a);
 	case NEED_INODE:
-		return a->value.p ? fs_insert_inode(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n) : -ENOENT;
+		return fs_insert_inode(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n);
 	case NEED_CHUNK:
 		return insert_chunk(l, f, a);
 	case NEED_XATTR:
@@ -283,7 +283,7 @@ static int insert(struct redis_loader *l, const struct flight *f, const struct r
 	case NEED_PARENTS:
 		return insert_parents(l, f, a);
 	case NEED_SYMLINK:
-		return a->value.p ? fs_insert_symlink(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n) : -EIO;
+		return fs_insert_symlink(l->fs, a->pos.seq, f->ino, a->value.p, a->value.n);
 	default:
 		return -EINVAL;
 	}

@@ -384,9 +384,12 @@ void volume_replay_position(void *ctx, const struct rds_position *pos)
 {
 	struct volume *v = ctx;
 
-	/* Another position than the one we know of makes replay look by itself; it only has to wake up. */
-	if (pos->seq != journal_mark(v->journal, WM_APPLIED))
-		volume_kick(v);
+	if (pos->seq == journal_mark(v->journal, WM_APPLIED))
+		return;
+	pthread_mutex_lock(&v->lock);
+	if (v->replayer)
+		replayer_found(v->replayer, pos->seq);
+	pthread_mutex_unlock(&v->lock);
 }
 
 void volume_replay_figures(struct volume *v, struct volume_figures *out)

@@ -456,11 +456,25 @@ static enum replayer_state state_get(struct replayer *r)
 	return s;
 }
 
+/* What was found may be as old as the last heartbeat: looking costs a round trip. */
+static bool was_found_behind(struct replayer *r)
+{
+	uint64_t found;
+
+	pthread_mutex_lock(&r->lock);
+	found = r->found;
+	r->found = UINT64_MAX;
+	pthread_mutex_unlock(&r->lock);
+	return found < r->acked.seq;
+}
+
 static int step(struct replayer *r)
 {
 	int err, made = 1;
 
 	r->look_at_ms = 0;
+	if (was_found_behind(r))
+		r->in_step = false; /* wire_up reads the position */
 	events_take(r);
 	if (state_get(r) >= REPLAY_STOPPED)
 		return 0;
@@ -647,6 +661,7 @@ int replayer_new(const struct replayer_config *cfg, struct replayer **out, struc
 	r->retention_ms = cfg->retention_ms ? cfg->retention_ms : RETENTION_MS;
 	r->upload_rate = cfg->upload_rate ? (double)cfg->upload_rate : 10 << 20;
 	r->events_end = &r->events;
+	r->found = UINT64_MAX;
 	r->boot = boot_id_hash();
 	if (!r->cfg.republish_ms)
 		r->cfg.republish_ms = REPUBLISH_MS;
@@ -749,6 +764,14 @@ void replayer_set_epoch(struct replayer *r, uint64_t epoch)
 {
 	pthread_mutex_lock(&r->lock);
 	r->epoch = epoch;
+	pthread_mutex_unlock(&r->lock);
+	replayer_kick(r);
+}
+
+void replayer_found(struct replayer *r, uint64_t seq)
+{
+	pthread_mutex_lock(&r->lock);
+	r->found = seq;
 	pthread_mutex_unlock(&r->lock);
 	replayer_kick(r);
 }

@@ -82,6 +82,9 @@ void replayer_free(struct replayer *r); /* NULL-safe; stops first */
 
 /* Anything may have changed (the network came back, somebody waits): look now. Any thread, also from callbacks. */
 void replayer_kick(struct replayer *r);
+/* Somebody else found Redis at this sequence number: if that is an earlier one than we know of, Redis forgot, and is healed (P8) also
+ * where nothing would have to be sent. Any thread. */
+void replayer_found(struct replayer *r, uint64_t seq);
 /* The keeper took back a lease that Redis forgot, or saw this epoch. */
 void replayer_set_epoch(struct replayer *r, uint64_t epoch);
 /* Before replayer_start: the stock session that unlinked open files are listed under. */

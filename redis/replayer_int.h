@@ -81,6 +81,7 @@ struct replayer {
 	struct event *events, **events_end; /* in order of arrival */
 	struct replayer_status status;
 	uint64_t epoch, upload_delay_ms, retention_ms;
+	uint64_t found; /* replayer_found's, UINT64_MAX: none */
 	bool stop;
 
 	int wake_fd; /* eventfd */

@@ -684,6 +684,43 @@ def p8_a_copy_of_bytes_whose_window_trim_has_passed(t):
     fresh.umount()
 
 
+@test(timeout=60, needs=NEEDS)
+def p8_what_redis_has_not_got_again_is_waited_for(t):
+    """A target is loaded just when Redis has fallen back to before the link was there: it is no damage, and comes with the replay."""
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--heartbeat", "1s")
+    put(m, "first", b"1")
+    m.flush()
+    old = volume.keys()
+    os.symlink("first", m.path("link"))
+    m.flush()
+    m.umount()
+    with volume.redis.client(volume.db) as c:
+        c("INCR", "nextsession")  # somebody else may have been here: what is clean is not kept
+    m.mount()
+    assert os.path.islink(m.path("link"))
+    volume.put_back(old)
+    assert os.readlink(m.path("link")) == "first"
+    m.umount(flush=True)
+    volume.check()
+
+
+@test(timeout=60, needs=NEEDS)
+def p8_redis_is_healed_although_nothing_is_to_be_sent(t):
+    """Connections stay, and nobody does anything: the heartbeat finds Redis where it was."""
+    volume = Volume(t, RedisServer(t)).format()
+    m = Mount(t, volume, "--writeback", "--heartbeat", "1s")
+    put(m, "first", b"1")
+    m.flush()
+    old = volume.keys()
+    put(m, "second", b"2")
+    m.flush()
+    volume.put_back(old)
+    wait_until(lambda: b"second" in volume.keyspace().entries[1], what="what Redis forgot")
+    m.umount(flush=True)
+    volume.check()
+
+
 def slice_record(pos, slice_id, size):
     return struct.pack(">IQIII", pos, slice_id, size, 0, size)
 

@@ -107,6 +107,8 @@ static void needs(void)
 	load_dir(&f, 502, &x.e, 1);
 	CHECK_EQ(fs_readlink(f.fs, 503, text, &n, &f.need), FS_NEED);
 	CHECK_EQ(f.need.kind, NEED_SYMLINK);
+	CHECK_EQ(fs_insert_symlink(f.fs, 0, 503, NULL, 0), -EIO);
+	CHECK_EQ(fs_insert_inode(f.fs, 0, 599, NULL, 0), -ENOENT);
 	CHECK_EQ(fs_insert_symlink(f.fs, 0, 503, "to", 2), 0);
 	CHECK_EQ(fs_readlink(f.fs, 503, text, &n, &f.need), 0);
 	CHECK(n == 2 && memcmp(text, "to", 2) == 0);
@@ -389,6 +391,8 @@ static void history_22_redis_falls_back(void)
 	CHECK_EQ(fs_reload_chunk(f.fs, old, 501, 0, list, 1), -ESTALE);
 	CHECK_EQ(fs_insert_xattrs(f.fs, old, 501, &xa, 1), -ESTALE);
 	CHECK_EQ(fs_insert_symlink(f.fs, old, 501, "t", 1), -ESTALE);
+	CHECK_EQ(fs_insert_inode(f.fs, old, 600, NULL, 0), -ESTALE); /* what is not there yet was there once */
+	CHECK_EQ(fs_insert_symlink(f.fs, old, 501, NULL, 0), -ESTALE);
 	CHECK_EQ(fs_insert_chunk(f.fs, old + 1, 501, 0, list, 1), 0);
 	fk_fini(&f);
 }
