@@ -351,10 +351,10 @@ def h36_a_copy_of_a_rewritten_file_refers_to_what_is_still_there(t):
     m.flush()
     first = set(objects(volume))
     for i in range(6):
-        want[3000 * i:3000 * i + 100] = bytes([65 + i]) * 100
+        want[3000 * i:3000 * i + 2500] = bytes([65 + i]) * 2500  # so much that the list is put together
         with open(m.path("f"), "r+b") as f:
             f.seek(3000 * i)
-            f.write(bytes([65 + i]) * 100)
+            f.write(bytes([65 + i]) * 2500)
         m.flush()
     wait_until(lambda: not first & set(objects(volume)), 30, "the end of the first slice")
     want[:19000] = b"over" * 4750  # few pieces again: a copy of them is a list of two records
