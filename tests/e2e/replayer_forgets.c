@@ -35,6 +35,32 @@ static void fall_back(struct world *w)
 	w->conn = redis_here_connect(&w->redis);
 }
 
+/* What files show lies in slices that Redis's lists name, or is staged yet: of files that are open and have no name. A copy made
+ * from there would name them. */
+static void compare_view(struct world *w)
+{
+	for (const struct m_inode *f = w->m->now.i; f < w->m->now.i + M_INODES; f++) {
+		for (int c = 0; c < 2 && f->ino && f->a.type == JFS_FILE && f->names; c++) {
+			redisReply *l = CK(w->conn, "LRANGE c%llu_%d 0 -1", (unsigned long long)f->ino, c);
+
+			for (uint32_t at = 0; at < M_WIN; at++) {
+				struct extent_val e = { 0 };
+				bool found, named = false;
+
+				if (!f->from[c][at])
+					continue;
+				journal_lock(w->j);
+				found = view_extent(w, f->ino, (uint32_t)c, at, &e);
+				journal_unlock(w->j);
+				for (size_t i = 0; i < l->elements; i++)
+					named |= get_be64((const uint8_t *)l->element[i]->str + 4) == e.slice_id;
+				CHECK(found && (e.kind == EXT_STAGED || (e.kind == EXT_OBJECT && named)));
+			}
+			rds_reply_free(l);
+		}
+	}
+}
+
 /* Redis comes back without what it had since a save, restart of ours in between or not (P8). */
 static void history_30_redis_falls_back(void)
 {
@@ -63,7 +89,100 @@ static void history_30_redis_falls_back(void)
 		work(w, 50);
 		drain_or_say(w);
 		compare(w);
+		compare_view(w);
 		CHECK(round & 1 || status(w).resent > 0);
+	}
+	world_free(w);
+}
+
+struct saves {
+	int id[32], n, made;
+};
+
+static void save_path(const struct world *w, int id, char out[128])
+{
+	snprintf(out, 128, "%s/save.%d", w->dir, id);
+}
+
+static void save(struct world *w, struct saves *s)
+{
+	char from[128], to[128];
+
+	if (s->n == 32)
+		return;
+	rds_reply_free(CK(w->conn, "SAVE"));
+	snprintf(from, sizeof(from), "%s/dump.rdb", w->redis.dir);
+	save_path(w, s->made, to);
+	REQUIRE(link(from, to) == 0);
+	s->id[s->n++] = s->made++;
+}
+
+/* One of the last few; what came behind it never was. */
+static void save_take(struct world *w, struct saves *s)
+{
+	int at = s->n - 1 - (int)m_rand(w->m, s->n < 4 ? (uint64_t)s->n : 4);
+	char from[128], to[128];
+
+	save_path(w, s->id[at], from);
+	snprintf(to, sizeof(to), "%s/dump.rdb", w->redis.dir);
+	REQUIRE(unlink(to) == 0 && link(from, to) == 0);
+	s->n = at + 1;
+}
+
+/* A list is to become one slice, or what it shows is to leave one. */
+static void compaction(struct world *w)
+{
+	struct m_inode *f = m_pick(w->m, JFS_FILE);
+	uint32_t chunk = (uint32_t)m_rand(w->m, 2);
+
+	if (!f || f->orphan)
+		return;
+	m_begin(w->m, OP_COMPACT);
+	if (m_rand(w->m, 2))
+		rec_compact(&w->m->rec, f->ino, chunk);
+	else
+		rec_repack(&w->m->rec, f->ino, chunk, 1001 + m_rand(w->m, 40 + w->m->seq / 4));
+	m_commit(w->m);
+	journal_records(w, w->m->seq - 1);
+}
+
+/* To any window's end, also once more on the way back, and while we are not there. */
+static void it_forgets_at_any_time(void)
+{
+	uint64_t seed = unit_seed();
+	struct world *w = world_new(seed & 1, seed);
+	struct saves saves = { .n = 0 };
+
+	work(w, 30);
+	drain_or_say(w);
+	save(w, &saves);
+	for (int round = 0; round < 6 && !unit_failures; round++) {
+		for (int n = 1 + (int)m_rand(w->m, 3); n; n--) {
+			work(w, 10 + (int)m_rand(w->m, 30));
+			compaction(w);
+			if (m_rand(w->m, 2))
+				drain_or_say(w);
+			if (m_rand(w->m, 2))
+				save(w, &saves);
+		}
+		if (m_rand(w->m, 2)) {
+			drain_or_say(w);
+			give_back(w);
+		}
+		for (int n = 1 + (int)m_rand(w->m, 2); n; n--) {
+			bool crash = m_rand(w->m, 3) == 0;
+
+			atomic_store(&w->relay.refuse, true);
+			save_take(w, &saves);
+			fall_back(w);
+			if (crash)
+				again(w, true);
+			atomic_store(&w->relay.refuse, false);
+			work(w, (int)m_rand(w->m, 10));
+		}
+		drain_or_say(w);
+		compare(w);
+		compare_view(w);
 	}
 	world_free(w);
 }
@@ -218,12 +337,15 @@ static void what_was_published_once_is_not_deleted_at_once(void)
 }
 
 PACKED(history_30_redis_falls_back)
+PACKED(it_forgets_at_any_time)
 
 int main(int argc, char **argv)
 {
 	static const struct unit_test tests[] = {
 		{ "history_30_redis_falls_back", history_30_redis_falls_back },
 		{ "history_30_redis_falls_back_packed", history_30_redis_falls_back_packed },
+		{ "it_forgets_at_any_time", it_forgets_at_any_time },
+		{ "it_forgets_at_any_time_packed", it_forgets_at_any_time_packed },
 		{ "a_recorded_list_names_what_redis_counts", a_recorded_list_names_what_redis_counts },
 		{ "the_view_follows_what_is_composed_anew", the_view_follows_what_is_composed_anew },
 		{ "what_was_published_once_is_not_deleted_at_once", what_was_published_once_is_not_deleted_at_once },
