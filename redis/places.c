@@ -9,7 +9,9 @@ static int by_place(const void *a, const void *b)
 
 	if (x->segment != y->segment)
 		return x->segment < y->segment ? -1 : 1;
-	return x->off < y->off ? -1 : x->off > y->off;
+	if (x->off != y->off)
+		return x->off < y->off ? -1 : 1;
+	return x->len < y->len ? -1 : x->len > y->len;
 }
 
 static int by_source(const void *a, const void *b)

@@ -23,7 +23,7 @@ struct moved { /* bytes [from_off, from_off+len) of slice `from`; for chunks who
 };
 
 struct places {
-	VEC(struct place) staged; /* sorted by segment, off */
+	VEC(struct place) staged; /* sorted by segment, off, len */
 	VEC(struct moved) moved;  /* sorted by from, from_off */
 };
 

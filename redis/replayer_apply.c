@@ -25,22 +25,75 @@ struct apply {
 	uint32_t next_pos;
 };
 
+/* Where the bytes behind a place are known to be, although its key, under which that stood, is given to the place. */
+struct rest {
+	uint64_t segment;
+	uint32_t off;
+	struct smap_val v; /* len 0: there are none */
+};
+
+static bool smap_read(struct replayer *r, uint64_t segment, uint32_t off, struct smap_val *m)
+{
+	const void *val;
+	struct jkey k;
+	size_t n;
+
+	key_smap(&k, segment, off);
+	return view_get(r->j, &k, &val, &n) == 0 && smap_val_decode(val, n, m) == 0;
+}
+
+static void rest_skip(struct rest *t, uint32_t n)
+{
+	n = n < t->v.len ? n : t->v.len;
+	t->off += n;
+	t->v.len -= n;
+	t->v.slice_off += n;
+}
+
+/* Where it does not stand under a key of its own already. */
+static void rest_put(struct replayer *r, struct rec *rec, struct rest *t)
+{
+	uint8_t val[SMAP_VAL_LEN];
+	struct smap_val m;
+	struct jkey k;
+
+	while (t->v.len && smap_read(r, t->segment, t->off, &m) && m.len)
+		rest_skip(t, m.len);
+	if (!t->v.len)
+		return;
+	smap_val_encode(&t->v, val);
+	key_smap(&k, t->segment, t->off);
+	rec_put(rec, &k, val, sizeof(val), 0);
+	t->v.len = 0;
+}
+
 static void fill_smap(struct replayer *r, struct rec *rec, void *arg)
 {
 	const struct apply *a = arg;
+	struct rest rest = { 0 };
 
-	(void)r;
 	for (size_t i = a->at; i < a->pl->staged.n && i < a->at + BATCH; i++) {
 		const struct place *p = &a->pl->staged.v[i];
 		struct smap_val m = { .len = p->len, .slice_id = p->id, .slice_size = p->slice_size, .slice_off = p->slice_off,
 			.window_end = a->w->end };
+		struct rest old = { .segment = p->segment, .off = p->off };
 		uint8_t val[SMAP_VAL_LEN];
 		struct jkey k;
 
+		if (rest.v.len && (rest.segment != p->segment || rest.off < p->off))
+			rest_put(r, rec, &rest);
+		if (!smap_read(r, p->segment, p->off, &old.v))
+			old.v.len = 0;
+		rest_skip(&old, p->len);
+		if (rest.v.len && rest.off == p->off)
+			rest_skip(&rest, p->len);
+		if (old.v.len && (!rest.v.len || old.off + old.v.len >= rest.off + rest.v.len))
+			rest = old;
 		smap_val_encode(&m, val);
 		key_smap(&k, p->segment, p->off);
 		rec_put(rec, &k, val, sizeof(val), 0);
 	}
+	rest_put(r, rec, &rest);
 }
 
 /* Drops T_PUBLISHED of the chunk and all behind it. */

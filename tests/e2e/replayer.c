@@ -467,17 +467,6 @@ static void history_33_late_script_of_an_earlier_composition(void)
 
 /* --- staged bytes that cannot be read --- */
 
-/* All that was done since becomes a window of its own, whose upload is held. */
-static void window_held(struct world *w, uint64_t since)
-{
-	int had = held_count(w);
-
-	journal_records(w, since);
-	for (int i = 0; i < 5000 && held_count(w) == had; i++)
-		usleep(1000);
-	REQUIRE(held_count(w) == had + 1);
-}
-
 /* Files of names 0 and 1 in one window; the bytes of the first cannot be read. */
 static struct world *world_with_a_bad_file(void)
 {
@@ -489,15 +478,6 @@ static struct world *world_with_a_bad_file(void)
 	w->bad_to = 100; /* what was staged first */
 	window_held(w, 0);
 	return w;
-}
-
-static void wait_windows(struct world *w, unsigned want)
-{
-	for (int i = 0; i < 5000 && status(w).windows != want; i++) {
-		replayer_kick(w->r); /* the count is renewed when it looks around */
-		usleep(1000);
-	}
-	CHECK_EQ(status(w).windows, want);
 }
 
 /* The others go on, whatever their slices shared with it. */

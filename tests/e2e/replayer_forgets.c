@@ -336,6 +336,47 @@ static void what_was_published_once_is_not_deleted_at_once(void)
 	world_free(w);
 }
 
+static void written_and_copied_meanwhile(struct world *w, struct m_inode *f)
+{
+	struct m_inode *g;
+	uint64_t from = w->m->seq;
+
+	new_file(w, 1);
+	applied(w, from);
+	g = &w->m->now.i[w->m->now.i[1].child[1]];
+	from = w->m->seq;
+	atomic_store(&w->hold_uploads, 1);
+	m_write(w->m, f, 0, 10, 10);
+	window_held(w, from);
+	from = w->m->seq;
+	m_copy(w->m, f, 0, 10, g, 0, 20, 4);
+	for (uint32_t at = 0; at < 100; at += 40)
+		m_write(w->m, g, 0, at, 5);
+	journal_records(w, from);
+	atomic_store(&w->hold_uploads, 0);
+	held_end(w, 0, false);
+	drain_or_say(w);
+}
+
+/* Of bytes that were staged once, the first four also became part of another file's slice. Where all of them are is known. */
+static void a_copy_of_the_first_bytes_hides_none(void)
+{
+	struct world *w = world_new(false, unit_seed());
+	struct m_inode *f = forgotten(w, written_and_copied_meanwhile);
+
+	list_moved(w, f, only_record(w, f), 4);
+	atomic_store(&w->relay.refuse, false);
+	again(w, false);
+	for (int i = 0; i < 5000 && !w->moved; i++)
+		usleep(1000);
+	CHECK(w->moved > 0);
+	wait_windows(w, 0);
+	CHECK_EQ(status(w).state, REPLAY_RUNNING);
+	if (!unit_failures)
+		remembered(w);
+	world_free(w);
+}
+
 PACKED(history_30_redis_falls_back)
 PACKED(it_forgets_at_any_time)
 
@@ -348,6 +389,7 @@ int main(int argc, char **argv)
 		{ "it_forgets_at_any_time_packed", it_forgets_at_any_time_packed },
 		{ "a_recorded_list_names_what_redis_counts", a_recorded_list_names_what_redis_counts },
 		{ "the_view_follows_what_is_composed_anew", the_view_follows_what_is_composed_anew },
+		{ "a_copy_of_the_first_bytes_hides_none", a_copy_of_the_first_bytes_hides_none },
 		{ "what_was_published_once_is_not_deleted_at_once", what_was_published_once_is_not_deleted_at_once },
 		{ NULL, NULL },
 	};

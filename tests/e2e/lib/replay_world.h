@@ -706,6 +706,26 @@ static void applied(struct world *w, uint64_t since)
 	drain_or_say(w);
 }
 
+/* All that was done since becomes a window of its own, whose upload is held. */
+static void window_held(struct world *w, uint64_t since)
+{
+	int had = held_count(w);
+
+	journal_records(w, since);
+	for (int i = 0; i < 5000 && held_count(w) == had; i++)
+		usleep(1000);
+	REQUIRE(held_count(w) == had + 1);
+}
+
+static void wait_windows(struct world *w, unsigned want)
+{
+	for (int i = 0; i < 5000 && status(w).windows != want; i++) {
+		replayer_kick(w->r); /* the count is renewed when it looks around */
+		usleep(1000);
+	}
+	CHECK_EQ(status(w).windows, want);
+}
+
 /* The same test with slices that share others. */
 #define PACKED(test)                                           \
 	static void test##_packed(void)                        \
