@@ -328,7 +328,7 @@ static void what_was_published_once_is_not_deleted_at_once(void)
 	atomic_store(&w->hold_uploads, 0);
 	held_end(w, 0, false);
 	drain_or_say(w);
-	CHECK(w->moved > 0);
+	CHECK(atomic_load(&w->moved) > 0);
 	s = only_record(w, &w->m->now.i[w->m->now.i[1].child[1]]);
 	pthread_mutex_lock(&w->lock);
 	CHECK(store_get(w->st, s.id));
@@ -367,9 +367,9 @@ static void a_copy_of_the_first_bytes_hides_none(void)
 	list_moved(w, f, only_record(w, f), 4);
 	atomic_store(&w->relay.refuse, false);
 	again(w, false);
-	for (int i = 0; i < 5000 && !w->moved; i++)
+	for (int i = 0; i < 5000 && !atomic_load(&w->moved); i++)
 		usleep(1000);
-	CHECK(w->moved > 0);
+	CHECK(atomic_load(&w->moved) > 0);
 	wait_windows(w, 0);
 	CHECK_EQ(status(w).state, REPLAY_RUNNING);
 	if (!unit_failures)

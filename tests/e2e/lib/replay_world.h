@@ -145,7 +145,7 @@ struct world {
 	int n_held;
 	uint32_t bad_from, bad_to; /* staged bytes that cannot be read */
 	bool given_back[sizeof(((struct model *)0)->stage)]; /* and those of runs that begin here are in the objects that they went to */
-	int moved;		   /* pieces that were read from there */
+	atomic_int moved;	   /* pieces that were read from there */
 };
 
 struct id_search {
@@ -195,7 +195,7 @@ static int piece_read(struct world *w, const struct slice_piece *p, uint8_t *out
 		memcpy(out, w->m->stage + p->off, p->len);
 		return 0;
 	}
-	for (w->moved++; s.len; out += o.len, s.off += o.len, s.len -= o.len)
+	for (atomic_fetch_add(&w->moved, 1); s.len; out += o.len, s.off += o.len, s.len -= o.len)
 		if (windows_moved(w->j, &s, UINT64_MAX, &o) != 0 || piece_read(w, &o, out) != 0)
 			return -ENOENT;
 	return 0;
