@@ -445,6 +445,10 @@ do
 end
 if not int(call('GET', P .. 'totalInodes')) then return {'BAD', P .. 'totalInodes', 'not a number'} end
 if #sustain + #unsustain > 0 then call('SCARD', P .. 'session' .. SID) end
+local earlier = {} -- sessions of ours that Redis forgot the end of may hold what goes
+for _, s in ipairs(#unsustain > 0 and call('ZRANGE', P .. 'allSessions', 0, -1) or {}) do
+  if s ~= SID and call('SCARD', P .. 'session' .. s) > 0 then earlier[#earlier + 1] = P .. 'session' .. s end
+end
 if #delfiles > 0 then call('ZCARD', P .. 'delfiles') end
 
 -- ---- second half: write; nothing here can fail ------------------------------------------------------------------
@@ -485,6 +489,7 @@ if moving then
 end
 put('SADD', P .. 'session' .. SID, sustain)
 put('SREM', P .. 'session' .. SID, unsustain)
+for i = 1, #earlier do put('SREM', earlier[i], unsustain) end
 put('ZADD', P .. 'delfiles', delfiles)
 -- a directory without statistics (the root of a fresh volume) gets them by counting, as stock does; what is too large to
 -- be counted here is left to stock

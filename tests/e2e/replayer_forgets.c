@@ -187,6 +187,33 @@ static void it_forgets_at_any_time(void)
 	world_free(w);
 }
 
+/* A file that was open without a name is closed; Redis forgets that, and another session of ours sends it again. */
+static void what_an_earlier_session_held_goes(void)
+{
+	struct world *w = world_new(false, unit_seed());
+	struct m_inode *f;
+
+	rds_reply_free(CK(w->conn, "ZADD allSessions 1 7 1 8"));
+	new_file(w, 0);
+	applied(w, 0);
+	f = &w->m->now.i[w->m->now.i[1].child[0]];
+	f->open = true;
+	m_unlink(w->m, &w->m->now.i[1], 0);
+	applied(w, w->m->seq - 1);
+	rds_reply_free(CK(w->conn, "SAVE"));
+	m_close(w->m, f);
+	applied(w, w->m->seq - 1);
+	compare(w);
+	atomic_store(&w->relay.refuse, true);
+	fall_back(w);
+	w->sid = 8;
+	again(w, false);
+	atomic_store(&w->relay.refuse, false);
+	drain_or_say(w);
+	compare(w);
+	world_free(w);
+}
+
 /* --- and somebody wrote there before we did --- */
 
 /* A file of 100 bytes, which Redis has saved, and what `change` does to it, which it forgets. Ours does not reach Redis until
@@ -387,6 +414,7 @@ int main(int argc, char **argv)
 		{ "history_30_redis_falls_back_packed", history_30_redis_falls_back_packed },
 		{ "it_forgets_at_any_time", it_forgets_at_any_time },
 		{ "it_forgets_at_any_time_packed", it_forgets_at_any_time_packed },
+		{ "what_an_earlier_session_held_goes", what_an_earlier_session_held_goes },
 		{ "a_recorded_list_names_what_redis_counts", a_recorded_list_names_what_redis_counts },
 		{ "the_view_follows_what_is_composed_anew", the_view_follows_what_is_composed_anew },
 		{ "a_copy_of_the_first_bytes_hides_none", a_copy_of_the_first_bytes_hides_none },

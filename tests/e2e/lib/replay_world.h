@@ -131,7 +131,7 @@ struct world {
 	struct journal *j;
 	struct replayer *r;
 	struct rds_url url;
-	uint64_t next_slice, delay_ms, retention_ms, republish_ms, upload_takes_ms;
+	uint64_t sid, next_slice, delay_ms, retention_ms, republish_ms, upload_takes_ms;
 	uint64_t ahead_ns; /* the clock was so far ahead when records were made */
 	bool eager;
 	uint32_t pack_size; /* small slices share others of up to so many bytes; 0: none do */
@@ -407,7 +407,7 @@ static void journal_up(struct world *w, bool fresh)
 
 static void replayer_up(struct world *w)
 {
-	struct replayer_config cfg = { .journal = w->j, .url = &w->url, .epoch = 3, .sid = 7, .upload_delay_ms = w->delay_ms,
+	struct replayer_config cfg = { .journal = w->j, .url = &w->url, .epoch = 3, .sid = w->sid, .upload_delay_ms = w->delay_ms,
 		.retention_ms = w->retention_ms, .republish_ms = w->republish_ms, .eager = w->eager, .pack_below = w->pack_size / 2,
 		.pack_size = w->pack_size,
 		.ops = { .upload = up_upload, .delete_slice = up_delete, .next_slice = up_slice }, .ctx = w };
@@ -477,6 +477,7 @@ static struct world *world_new(bool trash, uint64_t seed)
 	w->url.batch_interval_ns = 2000000;
 	w->url.batch_size = 40;
 	w->next_slice = 1000;
+	w->sid = 7;
 	journal_up(w, true);
 	replayer_up(w);
 	return w;
