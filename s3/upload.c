@@ -357,8 +357,8 @@ static int verify_pieces(struct uploader *up, struct slice_plan *p)
 		rc = run;
 		if (rc == -ENOENT || rc == -EBADMSG) {
 			rc = out.v ? 0 : pieces_add(&out, p->pieces, i);
-			if (!rc && pieces_moved(up, s, &out) != 0)
-				rc = run;
+			rc = rc ? rc : pieces_moved(up, s, &out);
+			rc = rc && rc != -ENOMEM ? run : rc; /* what is wrong with the run is the error, unless a later try may help */
 		}
 		if (rc)
 			log_error("what=\"staged bytes cannot be uploaded\" slice=%llu segment=%llu off=%u len=%u err=%d",
