@@ -32,14 +32,21 @@ struct rest {
 	struct smap_val v; /* len 0: there are none */
 };
 
-static bool smap_read(struct replayer *r, uint64_t segment, uint32_t off, struct smap_val *m)
+/* len 0: nothing stands there. */
+static struct smap_val smap_read(struct replayer *r, struct rec *rec, uint64_t segment, uint32_t off)
 {
+	struct smap_val m = { 0 };
 	const void *val;
 	struct jkey k;
 	size_t n;
 
 	key_smap(&k, segment, off);
-	return view_get(r->j, &k, &val, &n) == 0 && smap_val_decode(val, n, m) == 0;
+	int err = view_get(r->j, &k, &val, &n);
+	if (!err)
+		err = smap_val_decode(val, n, &m);
+	if (err && err != -ENOENT)
+		rec->buf.err = err;
+	return err ? (struct smap_val){ 0 } : m;
 }
 
 static void rest_skip(struct rest *t, uint32_t n)
@@ -57,7 +64,7 @@ static void rest_put(struct replayer *r, struct rec *rec, struct rest *t)
 	struct smap_val m;
 	struct jkey k;
 
-	while (t->v.len && smap_read(r, t->segment, t->off, &m) && m.len)
+	while (t->v.len && (m = smap_read(r, rec, t->segment, t->off)).len)
 		rest_skip(t, m.len);
 	if (!t->v.len)
 		return;
@@ -82,8 +89,7 @@ static void fill_smap(struct replayer *r, struct rec *rec, void *arg)
 
 		if (rest.v.len && (rest.segment != p->segment || rest.off < p->off))
 			rest_put(r, rec, &rest);
-		if (!smap_read(r, p->segment, p->off, &old.v))
-			old.v.len = 0;
+		old.v = smap_read(r, rec, p->segment, p->off);
 		rest_skip(&old, p->len);
 		if (rest.v.len && rest.off == p->off)
 			rest_skip(&rest, p->len);

@@ -1,7 +1,8 @@
 /* The uploader: carries out slice plans (journal/slice_plan.h).
  *
  * A plan's composition is durable in base before it comes here. For each slice: verify every staged run against its
- * checksum (one that was uploaded already and given back, or is damaged, is read from that object), cut into blocks, compress, PUT, then HEAD and compare the size (stock's fsck never looks, DESIGN 3.4).
+ * checksum (one that was uploaded already and given back, or is damaged, is read from that object), cut into blocks, compress,
+ * PUT, then HEAD and compare the size (stock's fsck never looks, DESIGN 3.4).
  * Only then is the batch's `done` called with 0.
  *
  * Failures. Object store errors are waited out for ever (1 s .. 30 s between rounds, woken by uploader_kick): a plan is
