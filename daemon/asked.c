@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "util/clock.h"
+#include "util/mutex.h"
 
 /* No reader waits longer for a CPU, once it has its answer. */
 #define LATELY_NS 5000000000u
@@ -29,7 +30,7 @@ struct asked *asked_new(void)
 	struct asked *a = calloc(1, sizeof(*a));
 
 	if (a)
-		pthread_mutex_init(&a->lock, NULL);
+		mutex_init_short(&a->lock);
 	return a;
 }
 

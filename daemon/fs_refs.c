@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/mutex.h"
+
 static uint64_t group_of(uint64_t ino)
 {
 	return ino / FS_REF_GROUP + 1;
@@ -41,7 +43,7 @@ int fs_refs_init(struct fs_refs *r)
 	r->slots = calloc(r->size, sizeof(*r->slots));
 	if (!r->slots)
 		return -ENOMEM;
-	pthread_mutex_init(&r->lock, NULL);
+	mutex_init_short(&r->lock);
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "util/clock.h"
 #include "util/fault.h"
 #include "util/log.h"
+#include "util/mutex.h"
 
 #define HOT_SIZE       ((size_t)64 << 20)
 #define HOT_SIZE_SMALL ((size_t)16 << 20) /* on a tmpfs that has no room for two of the usual */
@@ -199,7 +200,7 @@ static struct journal *journal_new(const struct journal_config *cfg)
 	j->read_only = cfg->read_only;
 	rec_init(&j->rec);
 	synclog_init(&j->sync);
-	pthread_mutex_init(&j->lock, NULL);
+	mutex_init_short(&j->lock);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&j->wake, &attr);

@@ -21,6 +21,7 @@
 #include "util/fault.h"
 #include "util/fileio.h"
 #include "util/log.h"
+#include "util/mutex.h"
 
 #define SMALL_SEGMENT	((uint32_t)8 << 20) /* what is tried when the disk has no room for a whole one */
 #define WRITEBACK_STEP	((uint32_t)8 << 20)
@@ -124,7 +125,7 @@ int staging_open(const char *dir, uint64_t next_segment, struct staging **out, s
 
 	if (!st)
 		return errmsg_set(e, -ENOMEM, "%s: out of memory", dir);
-	pthread_mutex_init(&st->lock, NULL);
+	mutex_init_short(&st->lock);
 	pthread_mutex_init(&st->make, NULL);
 	st->dirfd = -1;
 	st->next_number = next_segment ? next_segment : 1;
