@@ -70,6 +70,13 @@ struct view_iter {
 	size_t prefix_len;
 };
 
+/* Where base's snapshot holds no key: from `from` on, below `to` (in the snapshot; NULL: to the end). */
+struct base_gap {
+	struct jkey from; /* len 0: this gap is none */
+	const uint8_t *to;
+	size_t to_len;
+};
+
 struct journal {
 	struct cachedir dir;
 	uint32_t interval_ms;
@@ -94,6 +101,10 @@ struct journal {
 	struct generation *cur, *frozen; /* frozen NULL: nothing is being flushed */
 	struct MDB_txn *snap;		 /* newest snapshot of base */
 	bool base_empty;
+	struct MDB_cursor *finder; /* of the snapshot, once finder_ready */
+	bool finder_ready;
+	struct base_gap gaps[4]; /* found last; of the snapshot */
+	unsigned next_gap;
 	struct view_iter *free_iters;
 	int open_iters;
 	struct rec rec;

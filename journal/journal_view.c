@@ -14,6 +14,9 @@ int snapshot_renew(struct journal *j)
 	size_t n;
 	int err;
 
+	j->finder_ready = false;
+	for (size_t i = 0; i < sizeof(j->gaps) / sizeof(j->gaps[0]); i++)
+		j->gaps[i].from.len = 0;
 	if (j->snap) {
 		kv_reset(j->snap);
 		err = kv_renew(j->snap);
@@ -36,6 +39,8 @@ void view_fini(struct journal *j)
 		kv_cursor_close(it->cursor);
 		free(it);
 	}
+	kv_cursor_close(j->finder);
+	j->finder = NULL;
 	kv_abort(j->snap);
 	j->snap = NULL;
 }
@@ -49,11 +54,61 @@ static int overlay_answer(const struct overlay_entry *e, const void **val, size_
 	return 0;
 }
 
+static int key_order(const uint8_t *a, size_t an, const uint8_t *b, size_t bn)
+{
+	int c = memcmp(a, b, an < bn ? an : bn);
+
+	return c ? c : (an > bn) - (an < bn);
+}
+
+static bool gap_has(const struct base_gap *g, const struct jkey *k)
+{
+	return g->from.len && key_order(k->b, k->len, g->from.b, g->from.len) >= 0 &&
+	       (!g->to || key_order(k->b, k->len, g->to, g->to_len) < 0);
+}
+
+static void gap_note(struct journal *j, const struct jkey *k, const uint8_t *to, size_t to_len)
+{
+	struct base_gap *g = &j->gaps[j->next_gap];
+
+	j->next_gap = (j->next_gap + 1) % (sizeof(j->gaps) / sizeof(j->gaps[0]));
+	memcpy(g->from.b, k->b, k->len);
+	g->from.len = k->len;
+	g->to = to;
+	g->to_len = to_len;
+}
+
+/* A key that is to be made is looked for twice (LOOKUP, then the operation), and the next one is often right behind it: a search
+ * in vain tells of all keys up to the one that it found instead. */
+static int base_find(struct journal *j, const struct jkey *k, const uint8_t **val, size_t *len)
+{
+	struct kv_pair p = {0};
+	int err = 0;
+
+	for (size_t i = 0; i < sizeof(j->gaps) / sizeof(j->gaps[0]); i++)
+		if (gap_has(&j->gaps[i], k))
+			return -ENOENT;
+	if (!j->finder_ready) {
+		err = j->finder ? kv_cursor_renew(j->snap, j->finder) : kv_cursor_open(j->base, j->snap, BASE_VIEW, &j->finder);
+		j->finder_ready = !err;
+	}
+	if (!err)
+		err = kv_cursor_seek(j->finder, k->b, k->len, &p);
+	if (err && err != -ENOENT)
+		return err;
+	if (!err && p.klen == k->len && memcmp(p.key, k->b, k->len) == 0) {
+		*val = p.val;
+		*len = p.vlen;
+		return 0;
+	}
+	gap_note(j, k, err ? NULL : p.key, err ? 0 : p.klen);
+	return -ENOENT;
+}
+
 int view_probe(struct journal *j, const struct jkey *k, const void **val, size_t *len)
 {
 	const struct overlay_entry *e = j->cur ? overlay_get(j->cur->ov, k->b, k->len) : NULL;
 	const uint8_t *v;
-	const void *p;
 	size_t n;
 	int err;
 
@@ -63,10 +118,9 @@ int view_probe(struct journal *j, const struct jkey *k, const void **val, size_t
 		return overlay_answer(e, val, len);
 	if (j->base_empty)
 		return -ENOENT;
-	err = kv_get(j->base, j->snap, BASE_VIEW, k->b, k->len, &p, &n);
+	err = base_find(j, k, &v, &n);
 	if (err)
 		return err == -ENOENT ? -ENOENT : -EIO;
-	v = p;
 	if (n < 1)
 		return -EIO;
 	if (v[0] == VIEW_TOMBSTONE)
@@ -173,13 +227,6 @@ struct view_iter *view_seek(struct journal *j, const struct jkey *from, size_t p
 		return NULL;
 	}
 	return it;
-}
-
-static int key_order(const uint8_t *a, size_t an, const uint8_t *b, size_t bn)
-{
-	int c = memcmp(a, b, an < bn ? an : bn);
-
-	return c ? c : (an > bn) - (an < bn);
 }
 
 /* Steps every layer that stands on this key. */
