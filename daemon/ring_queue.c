@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/ring_class.h"
 #include "daemon/transport.h"
 #include "util/log.h"
 
@@ -187,6 +188,7 @@ static void request(struct ring_entry *e)
 	size_t len;
 	void *raw;
 
+	ring_watch_note(q->watch, q->id);
 	memcpy(&in, e->head->in_out, sizeof(in));
 	e->commit_id = e->head->commit_id;
 	atomic_store(&e->unique, in.unique);
@@ -287,6 +289,7 @@ int ring_queue_register(struct ring_queue *q)
 	int r;
 
 	my_queue = q;
+	ring_watch_join(q->watch, q->id);
 	for (unsigned i = 0; i < RING_DEPTH; i++)
 		prepare(&q->entries[i], RING_REGISTER);
 	r = uring_enter(&q->u, false);

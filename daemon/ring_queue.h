@@ -30,6 +30,7 @@
 enum { RING_DEPTH = 128 };
 
 struct ring_queue;
+struct ring_watch;
 struct transport;
 
 struct ring_entry {
@@ -44,6 +45,7 @@ struct ring_entry {
 
 struct ring_queue {
 	struct transport *t;
+	struct ring_watch *watch; /* or NULL */
 	unsigned id;
 	int device; /* of the connection */
 	struct uring u;

@@ -27,6 +27,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "daemon/ring_class.h"
 #include "daemon/ring_queue.h"
 #include "daemon/transport.h"
 #include "util/log.h"
@@ -47,6 +48,7 @@ struct ring {
 	struct transport *t;
 	int device; /* our own descriptor: libfuse closes its one when it unmounts. Does not block. */
 	int stop_fd; /* tells the device's thread */
+	struct ring_watch *watch; /* or NULL */
 	atomic_bool stop;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
@@ -284,6 +286,7 @@ static void ring_free(struct transport *t)
 		log_error("event=ring_free error=\"%s\"", strerror(errno));
 	set_phase(r, GIVEN_UP); /* for who waits still */
 	device_tell(r);
+	ring_watch_stop(r->watch);
 	for (unsigned i = 0; i < r->n; i++)
 		ring_queue_end(&r->th[i].q);
 	for (unsigned i = 0; i < r->n; i++)
@@ -293,6 +296,7 @@ static void ring_free(struct transport *t)
 		pthread_join(r->device_tid, NULL);
 	for (unsigned i = 0; i < r->n; i++)
 		ring_queue_fini(&r->th[i].q);
+	ring_watch_free(r->watch);
 	if (r->device >= 0)
 		close(r->device);
 	if (r->stop_fd >= 0)
@@ -340,8 +344,12 @@ static int ring_prepare(struct transport *t, struct errmsg *e)
 	r->device = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
 	if (r->stop_fd < 0 || r->device < 0 || fcntl(r->device, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
 		err = -errno;
-	for (; r->n < n && !err; r->n += !err)
+	t->cpus = ring_queue_cpus();
+	r->watch = ring_watch_new(n, t->cpus);
+	for (; r->n < n && !err; r->n += !err) {
 		err = ring_queue_init(&r->th[r->n].q, t, r->n, r->device, t->ring_payload);
+		r->th[r->n].q.watch = r->watch;
+	}
 	if (!err)
 		err = start_threads(r);
 	if (err) {
@@ -350,7 +358,6 @@ static int ring_prepare(struct transport *t, struct errmsg *e)
 		return err;
 	}
 	t->threads = n;
-	t->cpus = ring_queue_cpus();
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct worker_pool {
 	pthread_mutex_t lock;
 	pthread_cond_t work; /* a job was queued, or closing */
 	pthread_cond_t gone; /* a thread ended */
+	pthread_attr_t attr; /* of its threads */
 	struct worker_job *head, **tail;
 	unsigned max, threads, idle, queued;
 	bool closing;
@@ -66,6 +68,19 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
+/* Detached, and in this thread's scheduling class: whoever submits a job may be in another one (ring_class.h). */
+static void attr_init(pthread_attr_t *attr)
+{
+	struct sched_param param;
+	int class;
+
+	pthread_attr_init(attr);
+	pthread_attr_setdetachstate(attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_getschedparam(pthread_self(), &class, &param) == 0 && pthread_attr_setschedpolicy(attr, class) == 0 &&
+		pthread_attr_setschedparam(attr, &param) == 0)
+		pthread_attr_setinheritsched(attr, PTHREAD_EXPLICIT_SCHED);
+}
+
 struct worker_pool *worker_pool_new(unsigned max, const char *name)
 {
 	struct worker_pool *p = calloc(1, sizeof(*p));
@@ -82,13 +97,13 @@ struct worker_pool *worker_pool_new(unsigned max, const char *name)
 	pthread_cond_init(&p->work, &ca);
 	pthread_cond_init(&p->gone, &ca);
 	pthread_condattr_destroy(&ca);
+	attr_init(&p->attr);
 	return p;
 }
 
 /* One more thread if jobs wait and none is idle to take them. False: there is no thread at all. Lock held. */
 static bool pool_grow(struct worker_pool *p)
 {
-	pthread_attr_t attr;
 	pthread_t tid;
 	int r;
 
@@ -96,10 +111,7 @@ static bool pool_grow(struct worker_pool *p)
 		return false;
 	if (p->queued <= p->idle || p->threads >= p->max)
 		return true;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	r = pthread_create(&tid, &attr, worker_main, p);
-	pthread_attr_destroy(&attr);
+	r = pthread_create(&tid, &p->attr, worker_main, p);
 	if (r == 0)
 		p->threads++;
 	else
@@ -157,5 +169,6 @@ void worker_pool_free(struct worker_pool *p)
 	pthread_cond_destroy(&p->work);
 	pthread_cond_destroy(&p->gone);
 	pthread_mutex_destroy(&p->lock);
+	pthread_attr_destroy(&p->attr);
 	free(p);
 }

@@ -54,7 +54,7 @@ def threads(pid):
     return out
 
 
-SERVING = ("jfs-fuse", "jfs-ring", "jfs-awake")
+SERVING = ("jfs-fuse", "jfs-ring", "jfs-awake", "jfs-class")
 
 
 def runs(pid):
@@ -176,6 +176,36 @@ def ring_keeps_to_the_cpus_it_may_use(t):
     one = OnOneCpu(t, "--transport=io_uring", name="one")
     assert cpus(one) == [[min(os.sched_getaffinity(0))]] * len(cpus(m))
     assert play_all(m.dir, t.seed) == play_all(one.dir, t.seed)
+
+
+class Batch(Local):
+    def command(self, *extra):
+        return ["chrt", "--batch", "0", *super().command(*extra)]
+
+
+def classes(pid):
+    """{name of a thread: its scheduling classes}"""
+    found = {}
+    for task, name in threads(pid).items():
+        found.setdefault(name, set()).add(os.sched_getscheduler(int(task)))
+    return found
+
+
+@test(timeout=60, needs=RING)
+def ring_threads_are_in_a_class(t):
+    """That of the daemon, or SCHED_IDLE while they have much to do; ordinary again without work. No other thread ever is."""
+    m = Local(t, "--transport=io_uring")
+    assert play_all(m.dir, t.seed)
+    seen = classes(m.pid)
+    assert seen.pop("jfs-ring") <= {os.SCHED_OTHER, os.SCHED_IDLE} and "jfs-class" in seen
+    assert set().union(*seen.values()) == {os.SCHED_OTHER}, seen
+    wait_until(lambda: classes(m.pid)["jfs-ring"] == {os.SCHED_OTHER}, what="the ordinary class")
+    wait_until_they_sleep(m.pid)
+    batch = Batch(t, "--transport=io_uring", name="batch")
+    assert play_all(batch.dir, t.seed)
+    assert set().union(*classes(batch.pid).values()) == {os.SCHED_BATCH} and "jfs-class" not in classes(batch.pid)
+    for log in (m.logged(), batch.logged()):
+        assert "level=warn" not in log and "level=error" not in log, log
 
 
 # who waits

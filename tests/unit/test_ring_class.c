@@ -1,0 +1,323 @@
+/* Which scheduling class the rings' threads get, look by look, and that real threads get it. */
+#include "daemon/ring_class.h"
+#include "daemon/worker.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+
+#define MS 1000000ull
+
+/* --- decisions --- */
+static struct ring_class c;
+static struct ring_class_look l;
+
+static void begin(void)
+{
+	c = (struct ring_class){ 0 };
+	l = (struct ring_class_look){ .now_ns = 1000 * MS };
+	CHECK(!ring_class_decide(&c, &l));
+}
+
+/* A look later, after so many requests, each in a turn of its own that began `late_us` late. */
+static bool after(unsigned requests, unsigned late_us)
+{
+	l.now_ns += RING_CLASS_LOOK_MS * MS;
+	l.requests += requests;
+	l.turns += requests;
+	l.waited_ns += requests * late_us * 1000ull;
+	return ring_class_decide(&c, &l);
+}
+
+static void become_idle(void)
+{
+	CHECK(after(100, 0));
+}
+
+static void a_busy_thread_becomes_idle(void)
+{
+	begin();
+	become_idle();
+	for (int i = 0; i < 10000; i++)
+		CHECK(after(100, 20));
+}
+
+static void now_and_then_is_not_busy(void)
+{
+	begin();
+	for (int i = 0; i < 1000; i++)
+		CHECK(!after(RING_CLASS_BUSY - 1, 0));
+	l.now_ns += 3600000 * MS; /* while nobody looked */
+	CHECK(!after(100, 0));
+	CHECK(after(RING_CLASS_BUSY, 0));
+}
+
+static void without_work_it_is_ordinary(void)
+{
+	begin();
+	become_idle();
+	for (int i = 1; i < RING_CLASS_QUIET; i++)
+		CHECK(after(0, 0));
+	CHECK(!after(0, 0));
+	become_idle(); /* at once: it has waited for nothing */
+}
+
+static void where_cpus_are_scarce_it_is_ordinary(void)
+{
+	begin();
+	l.scarce = true;
+	for (int i = 0; i < 100; i++)
+		CHECK(!after(100, 0));
+	l.scarce = false;
+	become_idle();
+	l.scarce = true;
+	CHECK(!after(100, 0));
+	l.scarce = false;
+	become_idle();
+}
+
+static void what_is_scarce(void)
+{
+	unsigned wanted = 2 * 64, looks = 0;
+
+	for (int i = 0; i < 1000; i++)
+		CHECK(!ring_class_scarce(&wanted, i % 8 ? 2 : 4, 2)); /* caller and thread, and now and then more */
+	while (!ring_class_scarce(&wanted, 4, 2))
+		CHECK(++looks < 20);
+	for (looks = 0; ring_class_scarce(&wanted, 1, 2);)
+		CHECK(++looks < 20);
+	for (int i = 0; i < 100; i++)
+		ring_class_scarce(&wanted, 4000000000u, 2);
+	CHECK(ring_class_scarce(&wanted, 4000000000u, 4096));
+	for (int i = 0; i < 1000; i++)
+		ring_class_scarce(&wanted, 0, 1);
+	CHECK(!ring_class_scarce(&wanted, 0, 1));
+}
+
+/* How many looks a thread that is always busy stays ordinary. */
+static unsigned held(void)
+{
+	unsigned looks = 1;
+
+	while (!after(100, 0))
+		looks++;
+	return looks;
+}
+
+static void who_waits_is_ordinary_for_a_while(void)
+{
+	unsigned least = RING_CLASS_HOLD_MS / RING_CLASS_LOOK_MS, before = least;
+
+	begin();
+	become_idle();
+	CHECK(!after(3, 1100));
+	CHECK_EQ(held(), least);
+	CHECK(after(3, 900)); /* short waits are nothing, however many */
+	CHECK(after(0, 0));
+	/* Again and again, soon after: longer and longer, up to a limit. */
+	for (int i = 0; i < 20; i++) {
+		unsigned now;
+
+		CHECK(!after(1, 4000));
+		now = held();
+		CHECK(now == before * 2 || now == RING_CLASS_HOLD_MAX_MS / RING_CLASS_LOOK_MS);
+		before = now;
+	}
+	CHECK_EQ(before, RING_CLASS_HOLD_MAX_MS / RING_CLASS_LOOK_MS);
+	/* After a time that was worth it not longer, after a good one short again. */
+	for (int i = 0; i < RING_CLASS_BAD_MS / RING_CLASS_LOOK_MS; i++)
+		CHECK(after(100, 0));
+	CHECK(!after(1, 4000));
+	CHECK_EQ(held(), before);
+	for (int i = 0; i < RING_CLASS_GOOD_MS / RING_CLASS_LOOK_MS; i++)
+		CHECK(after(100, 0));
+	CHECK(!after(1, 4000));
+	CHECK_EQ(held(), least);
+}
+
+static void who_cannot_run_at_all_waits(void)
+{
+	begin();
+	become_idle();
+	l.runnable = true;
+	CHECK(after(0, 0)); /* may just have been woken */
+	CHECK(!after(0, 0));
+	CHECK_EQ(held(), RING_CLASS_HOLD_MS / RING_CLASS_LOOK_MS);
+	CHECK(after(0, 0));
+	CHECK(after(1, 0)); /* it did run */
+	CHECK(after(0, 0));
+	l.runnable = false;
+	CHECK(after(0, 0)); /* sleeps */
+	l.runnable = true;
+	CHECK(after(0, 0));
+	CHECK(!after(0, 0));
+}
+
+/* --- real threads --- */
+static struct ring_watch *watch;
+static atomic_int tid;
+static atomic_bool works, ends;
+
+static void *serve(void *arg)
+{
+	(void)arg;
+	ring_watch_join(watch, 0);
+	atomic_store(&tid, gettid());
+	while (!atomic_load(&ends)) {
+		if (atomic_load(&works))
+			ring_watch_note(watch, 0);
+		else
+			usleep(100);
+	}
+	return NULL;
+}
+
+static void wait_for_class(int class)
+{
+	while (sched_getscheduler(atomic_load(&tid)) != class) /* the runner's time-out ends it */
+		usleep(100);
+}
+
+struct class_job {
+	struct worker_job job;
+	atomic_int class;
+};
+
+static void class_note(struct worker_job *job)
+{
+	atomic_store(&((struct class_job *)job)->class, sched_getscheduler(0));
+}
+
+static struct worker_pool *pool;
+
+static void *serve_and_submit(void *arg)
+{
+	struct class_job *job = arg;
+
+	ring_watch_join(watch, 0);
+	while (sched_getscheduler(0) != SCHED_IDLE)
+		ring_watch_note(watch, 0);
+	worker_submit(pool, &job->job);
+	return NULL;
+}
+
+static void start(pthread_t *thread, void *(*fn)(void *))
+{
+	CHECK_EQ(pthread_create(thread, NULL, fn, NULL), 0);
+}
+
+static void serving_begins(pthread_t *thread)
+{
+	atomic_store(&tid, 0);
+	atomic_store(&works, true);
+	atomic_store(&ends, false);
+	watch = ring_watch_new(1, 1000000); /* so many CPUs are never scarce */
+	CHECK(watch);
+	start(thread, serve);
+	while (!atomic_load(&tid))
+		usleep(100);
+	wait_for_class(SCHED_IDLE);
+}
+
+static void serving_ends(pthread_t thread)
+{
+	ring_watch_stop(watch);
+	CHECK_EQ(sched_getscheduler(atomic_load(&tid)), SCHED_OTHER);
+	atomic_store(&ends, true);
+	pthread_join(thread, NULL);
+	ring_watch_free(watch);
+	watch = NULL;
+}
+
+static void a_thread_follows_its_work(void)
+{
+	pthread_t thread;
+
+	serving_begins(&thread);
+	atomic_store(&works, false);
+	wait_for_class(SCHED_OTHER);
+	atomic_store(&works, true);
+	wait_for_class(SCHED_IDLE); /* who looked on slept, and was woken */
+	serving_ends(thread);
+}
+
+static atomic_bool hog_ends;
+
+static void *hog_main(void *arg)
+{
+	while (!atomic_load(&hog_ends))
+		;
+	return arg;
+}
+
+/* Both may use one CPU only, so the idle one hardly ever has it. */
+static void a_program_takes_the_cpu(void)
+{
+	cpu_set_t before, one;
+	pthread_t thread, hog;
+
+	CHECK_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+	CPU_ZERO(&one);
+	for (int cpu = 0; CPU_COUNT(&one) == 0; cpu++)
+		if (CPU_ISSET(cpu, &before))
+			CPU_SET(cpu, &one);
+	serving_begins(&thread);
+	CHECK_EQ(sched_setaffinity(atomic_load(&tid), sizeof(one), &one), 0);
+	wait_for_class(SCHED_IDLE);
+	start(&hog, hog_main);
+	CHECK_EQ(pthread_setaffinity_np(hog, sizeof(one), &one), 0);
+	wait_for_class(SCHED_OTHER);
+	atomic_store(&hog_ends, true);
+	pthread_join(hog, NULL);
+	wait_for_class(SCHED_IDLE);
+	serving_ends(thread);
+}
+
+static void workers_are_ordinary_whoever_submits(void)
+{
+	struct class_job job = { .job.run = class_note, .class = -1 };
+	pthread_t thread;
+
+	pool = worker_pool_new(2, "test");
+	watch = ring_watch_new(1, 1000000);
+	CHECK(watch && pool);
+	CHECK_EQ(pthread_create(&thread, NULL, serve_and_submit, &job), 0);
+	pthread_join(thread, NULL);
+	worker_pool_free(pool);
+	CHECK_EQ(atomic_load(&job.class), SCHED_OTHER);
+	ring_watch_free(watch); /* a thread that is gone is no harm */
+	watch = NULL;
+}
+
+static void another_class_is_left_alone(void)
+{
+	struct sched_param none = { 0 };
+
+	CHECK_EQ(sched_setscheduler(0, SCHED_BATCH, &none), 0);
+	CHECK(!ring_watch_new(1, 4));
+	CHECK_EQ(sched_setscheduler(0, SCHED_OTHER, &none), 0);
+	ring_watch_note(NULL, 0);
+	ring_watch_join(NULL, 0);
+	ring_watch_stop(NULL);
+	ring_watch_free(NULL);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct unit_test tests[] = { { "a_busy_thread_becomes_idle", a_busy_thread_becomes_idle },
+		{ "now_and_then_is_not_busy", now_and_then_is_not_busy },
+		{ "without_work_it_is_ordinary", without_work_it_is_ordinary },
+		{ "where_cpus_are_scarce_it_is_ordinary", where_cpus_are_scarce_it_is_ordinary },
+		{ "what_is_scarce", what_is_scarce },
+		{ "who_waits_is_ordinary_for_a_while", who_waits_is_ordinary_for_a_while },
+		{ "who_cannot_run_at_all_waits", who_cannot_run_at_all_waits },
+		{ "a_thread_follows_its_work", a_thread_follows_its_work },
+		{ "a_program_takes_the_cpu", a_program_takes_the_cpu },
+		{ "workers_are_ordinary_whoever_submits", workers_are_ordinary_whoever_submits },
+		{ "another_class_is_left_alone", another_class_is_left_alone }, { NULL, NULL } };
+
+	return unit_main(argc, argv, tests);
+}
