@@ -3,14 +3,14 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/ring_class.h"
+#include "daemon/cpus.h"
+#include "daemon/ring_watch.h"
 #include "daemon/transport.h"
 #include "util/log.h"
 
@@ -224,51 +224,13 @@ static void completion(struct ring_queue *q, const struct io_uring_cqe *c)
 }
 
 /* --- the thread --- */
-enum { CPUS_MAX = 1 << 16 }; /* more than any kernel has */
-
-/* Those that this thread may run on; heap, CPU_ALLOC_SIZE(CPUS_MAX) bytes. NULL: cannot be told. */
-static cpu_set_t *allowed(void)
-{
-	cpu_set_t *set = CPU_ALLOC(CPUS_MAX);
-
-	if (set && sched_getaffinity(0, CPU_ALLOC_SIZE(CPUS_MAX), set) < 0) {
-		CPU_FREE(set);
-		set = NULL;
-	}
-	return set;
-}
-
-unsigned ring_queue_cpus(void)
-{
-	cpu_set_t *set = allowed();
-	int n = set ? CPU_COUNT_S(CPU_ALLOC_SIZE(CPUS_MAX), set) : 1;
-
-	CPU_FREE(set);
-	return n > 0 ? (unsigned)n : 1;
-}
-
-/* Not to a CPU that is offline, or that whoever started us keeps us from (taskset, systemd's CPUAffinity): callers there find
- * the thread on another one. */
-static void pin(unsigned cpu)
-{
-	cpu_set_t *set = allowed();
-	bool may = set && cpu < CPUS_MAX && CPU_ISSET_S(cpu, CPU_ALLOC_SIZE(CPUS_MAX), set);
-
-	if (may) {
-		CPU_ZERO_S(CPU_ALLOC_SIZE(CPUS_MAX), set);
-		CPU_SET_S(cpu, CPU_ALLOC_SIZE(CPUS_MAX), set);
-		/* It may go offline at any time: then the kernel moves us. */
-		sched_setaffinity(0, CPU_ALLOC_SIZE(CPUS_MAX), set);
-	}
-	CPU_FREE(set);
-}
-
 int ring_queue_open(struct ring_queue *q)
 {
 	struct io_uring_cqe c;
 	int r;
 
-	pin(q->id);
+	/* Not to a CPU that whoever started us keeps us from, or that is offline: callers there find the thread on another one. */
+	cpus_pin(q->cpus, 0, q->id);
 	r = uring_open(&q->u, RING_DEPTH + 1);
 	if (r)
 		return r;

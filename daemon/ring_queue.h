@@ -29,6 +29,7 @@
 
 enum { RING_DEPTH = 128 };
 
+struct cpus;
 struct ring_queue;
 struct ring_watch;
 struct transport;
@@ -45,7 +46,8 @@ struct ring_entry {
 
 struct ring_queue {
 	struct transport *t;
-	struct ring_watch *watch; /* or NULL */
+	struct ring_watch *watch; /* or NULL; as the next, to be set before the thread starts */
+	const struct cpus *cpus;  /* that the thread may use */
 	unsigned id;
 	int device; /* of the connection */
 	struct uring u;
@@ -59,8 +61,6 @@ struct ring_queue {
 	bool is_quiet; /* the thread has seen it */
 };
 
-/* How many CPUs this process may use now: so many queues' threads run at a time. At least 1. */
-unsigned ring_queue_cpus(void);
 /* Memory and descriptors of queue number `id`; payload_size bytes for each entry. 0, -ENOMEM, -errno. `t`, `device` must
  * outlive it. */
 int ring_queue_init(struct ring_queue *q, struct transport *t, unsigned id, int device, size_t payload_size);

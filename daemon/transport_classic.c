@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "daemon/awake.h"
+#include "daemon/cpus.h"
+#include "daemon/follow.h"
 #include "daemon/transport.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -42,6 +44,8 @@ struct classic {
 	pthread_cond_t cond;
 	unsigned n, live; /* live: under lock */
 	atomic_bool stop;
+	struct cpus *cpus;
+	struct follow *follow; /* or NULL; not with --poll */
 	/* with --poll; changed under lock */
 	pthread_cond_t turn; /* for who does not read */
 	atomic_int reader;   /* its route, or NOBODY */
@@ -73,12 +77,24 @@ static int device_clone(int fd)
 	return clone;
 }
 
+static void note_caller(struct classic *c, struct classic_thread *th, const void *buf, size_t len)
+{
+	const struct fuse_in_header *in = buf;
+
+	/* These three the kernel sends by itself. */
+	if (len >= sizeof(*in) && in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT)
+		follow_note(c->follow, (unsigned)th->route, in->pid);
+}
+
 static void serve(struct classic *c, struct classic_thread *th, void *buf)
 {
 	while (!atomic_load(&c->stop) && !fuse_session_exited(th->t->se)) {
+		follow_turn(c->follow, (unsigned)th->route);
+
 		ssize_t n = read(th->fd, buf, th->t->buf_size);
 
 		if (n > 0) {
+			note_caller(c, th, buf, (size_t)n);
 			transport_execute(th->t, th->route, buf, (size_t)n, NULL, 0);
 			continue;
 		}
@@ -198,11 +214,13 @@ static void *thread_main(void *arg)
 	void *buf = NULL;
 
 	pthread_setname_np(pthread_self(), "jfs-fuse");
+	follow_join(c->follow, (unsigned)th->route);
 	if (posix_memalign(&buf, 4096, th->t->buf_size) == 0)
 		(th->t->awake ? serve_in_turns : serve)(c, th, buf);
 	else
 		log_error("event=fuse_thread error=\"out of memory\"");
 	free(buf);
+	follow_end(c->follow); /* the others are to see it, too */
 	pthread_mutex_lock(&c->lock);
 	th->gone = true;
 	c->live--;
@@ -216,6 +234,7 @@ static void classic_stop(struct transport *t)
 	struct classic *c = t->impl;
 
 	atomic_store(&c->stop, true);
+	follow_end(c->follow);
 	pthread_mutex_lock(&c->lock);
 	pthread_cond_broadcast(&c->turn);
 	while (c->live) {
@@ -252,6 +271,8 @@ static void classic_free(struct transport *t)
 		if (c->th[i].fd >= 0 && c->th[i].fd != t->fd)
 			close(c->th[i].fd);
 	}
+	follow_free(c->follow);
+	cpus_free(c->cpus);
 	pthread_cond_destroy(&c->turn);
 	pthread_cond_destroy(&c->cond);
 	pthread_mutex_destroy(&c->lock);
@@ -300,6 +321,9 @@ static int classic_start(struct transport *t, struct errmsg *e)
 			r = -errno;
 	}
 	c->n = n;
+	c->cpus = cpus_allowed();
+	if (!t->awake)
+		c->follow = follow_new(n, c->cpus, cpus_count(c->cpus));
 	for (unsigned i = 0; i < c->n && r == 0; i++) {
 		pthread_mutex_lock(&c->lock);
 		r = -pthread_create(&c->th[i].tid, NULL, thread_main, &c->th[i]);

@@ -27,8 +27,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "daemon/ring_class.h"
+#include "daemon/cpus.h"
 #include "daemon/ring_queue.h"
+#include "daemon/ring_watch.h"
 #include "daemon/transport.h"
 #include "util/log.h"
 
@@ -49,6 +50,7 @@ struct ring {
 	int device; /* our own descriptor: libfuse closes its one when it unmounts. Does not block. */
 	int stop_fd; /* tells the device's thread */
 	struct ring_watch *watch; /* or NULL */
+	struct cpus *cpus;
 	atomic_bool stop;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
@@ -297,6 +299,7 @@ static void ring_free(struct transport *t)
 	for (unsigned i = 0; i < r->n; i++)
 		ring_queue_fini(&r->th[i].q);
 	ring_watch_free(r->watch);
+	cpus_free(r->cpus);
 	if (r->device >= 0)
 		close(r->device);
 	if (r->stop_fd >= 0)
@@ -344,11 +347,13 @@ static int ring_prepare(struct transport *t, struct errmsg *e)
 	r->device = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
 	if (r->stop_fd < 0 || r->device < 0 || fcntl(r->device, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
 		err = -errno;
-	t->cpus = ring_queue_cpus();
+	r->cpus = cpus_allowed();
+	t->cpus = cpus_count(r->cpus);
 	r->watch = ring_watch_new(n, t->cpus);
 	for (; r->n < n && !err; r->n += !err) {
 		err = ring_queue_init(&r->th[r->n].q, t, r->n, r->device, t->ring_payload);
 		r->th[r->n].q.watch = r->watch;
+		r->th[r->n].q.cpus = r->cpus;
 	}
 	if (!err)
 		err = start_threads(r);

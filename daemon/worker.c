@@ -68,7 +68,7 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* Detached, and in this thread's scheduling class: whoever submits a job may be in another one (ring_class.h). */
+/* Detached, and in this thread's scheduling class: whoever submits a job may be in another one (thread_class.h). */
 static void attr_init(pthread_attr_t *attr)
 {
 	struct sched_param param;

@@ -208,6 +208,50 @@ def ring_threads_are_in_a_class(t):
         assert "level=warn" not in log and "level=error" not in log, log
 
 
+def placed(pid):
+    """(scheduling class, CPUs) of the threads that serve."""
+    return {(os.sched_getscheduler(int(task)), frozenset(os.sched_getaffinity(int(task)))) for task, name in threads(pid).items()
+            if name in SERVING}
+
+
+def busy(folder, count):
+    for i in range(count):
+        path = os.path.join(folder, f"f{i % 100}")
+        with open(path, "wb") as f:
+            f.write(b"x" * 1024)
+        os.stat(path)
+        os.unlink(path)
+
+
+@test(timeout=120, needs=NEEDS)
+def one_caller_is_followed_and_let_go(t):
+    """One process with much to do, then several, again and again: they are all served, and afterwards every thread is as it was."""
+    m = Local(t, "--transport=classic")
+    before = placed(m.pid)
+    assert len(before) == 1 and next(iter(before))[0] == os.SCHED_OTHER
+    for turn in range(3):
+        busy(m.dir, 2000)
+        folders = [m.path(f"{turn}.{i}") for i in range(4)]
+        processes = []
+        for folder in folders:
+            os.mkdir(folder)
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    busy(folder, 500)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            processes.append(pid)
+        assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in processes] == [0] * 4
+    wait_until(lambda: placed(m.pid) == before, what="threads as they were")
+    wait_until_they_sleep(m.pid)
+    assert sorted(os.listdir(m.dir)) == sorted(f"{turn}.{i}" for turn in range(3) for i in range(4))
+    busy(m.dir, 200)
+    m.umount()
+    assert "level=warn" not in m.logged() and "level=error" not in m.logged(), m.logged()
+
+
 # who waits
 
 FSYNC = b"74 "

@@ -1,5 +1,6 @@
-/* Which scheduling class the rings' threads get, look by look, and that real threads get it. */
-#include "daemon/ring_class.h"
+/* Which scheduling class threads get that serve, look by look, and that real threads get it. */
+#include "daemon/ring_watch.h"
+#include "daemon/thread_class.h"
 #include "daemon/worker.h"
 
 #include <pthread.h>
@@ -12,24 +13,24 @@
 #define MS 1000000ull
 
 /* --- decisions --- */
-static struct ring_class c;
-static struct ring_class_look l;
+static struct class_state c;
+static struct class_look l;
 
 static void begin(void)
 {
-	c = (struct ring_class){ 0 };
-	l = (struct ring_class_look){ .now_ns = 1000 * MS };
-	CHECK(!ring_class_decide(&c, &l));
+	c = (struct class_state){ 0 };
+	l = (struct class_look){ .now_ns = 1000 * MS };
+	CHECK(!class_decide(&c, &l));
 }
 
 /* A look later, after so many requests, each in a turn of its own that began `late_us` late. */
 static bool after(unsigned requests, unsigned late_us)
 {
-	l.now_ns += RING_CLASS_LOOK_MS * MS;
+	l.now_ns += CLASS_LOOK_MS * MS;
 	l.requests += requests;
 	l.turns += requests;
 	l.waited_ns += requests * late_us * 1000ull;
-	return ring_class_decide(&c, &l);
+	return class_decide(&c, &l);
 }
 
 static void become_idle(void)
@@ -49,17 +50,17 @@ static void now_and_then_is_not_busy(void)
 {
 	begin();
 	for (int i = 0; i < 1000; i++)
-		CHECK(!after(RING_CLASS_BUSY - 1, 0));
+		CHECK(!after(CLASS_BUSY - 1, 0));
 	l.now_ns += 3600000 * MS; /* while nobody looked */
 	CHECK(!after(100, 0));
-	CHECK(after(RING_CLASS_BUSY, 0));
+	CHECK(after(CLASS_BUSY, 0));
 }
 
 static void without_work_it_is_ordinary(void)
 {
 	begin();
 	become_idle();
-	for (int i = 1; i < RING_CLASS_QUIET; i++)
+	for (int i = 1; i < CLASS_QUIET; i++)
 		CHECK(after(0, 0));
 	CHECK(!after(0, 0));
 	become_idle(); /* at once: it has waited for nothing */
@@ -84,17 +85,17 @@ static void what_is_scarce(void)
 	unsigned wanted = 2 * 64, looks = 0;
 
 	for (int i = 0; i < 1000; i++)
-		CHECK(!ring_class_scarce(&wanted, i % 8 ? 2 : 4, 2)); /* caller and thread, and now and then more */
-	while (!ring_class_scarce(&wanted, 4, 2))
+		CHECK(!class_scarce(&wanted, i % 8 ? 2 : 4, 2)); /* caller and thread, and now and then more */
+	while (!class_scarce(&wanted, 4, 2))
 		CHECK(++looks < 20);
-	for (looks = 0; ring_class_scarce(&wanted, 1, 2);)
+	for (looks = 0; class_scarce(&wanted, 1, 2);)
 		CHECK(++looks < 20);
 	for (int i = 0; i < 100; i++)
-		ring_class_scarce(&wanted, 4000000000u, 2);
-	CHECK(ring_class_scarce(&wanted, 4000000000u, 4096));
+		class_scarce(&wanted, 4000000000u, 2);
+	CHECK(class_scarce(&wanted, 4000000000u, 4096));
 	for (int i = 0; i < 1000; i++)
-		ring_class_scarce(&wanted, 0, 1);
-	CHECK(!ring_class_scarce(&wanted, 0, 1));
+		class_scarce(&wanted, 0, 1);
+	CHECK(!class_scarce(&wanted, 0, 1));
 }
 
 /* How many looks a thread that is always busy stays ordinary. */
@@ -109,32 +110,32 @@ static unsigned held(void)
 
 static void who_waits_is_ordinary_for_a_while(void)
 {
-	unsigned least = RING_CLASS_HOLD_MS / RING_CLASS_LOOK_MS, before = least;
+	unsigned least = CLASS_HOLD_MS / CLASS_LOOK_MS, before = least;
 
 	begin();
 	become_idle();
-	CHECK(!after(3, 1100));
+	CHECK(!after(3, CLASS_WAIT_MS * 1000 + 100));
 	CHECK_EQ(held(), least);
-	CHECK(after(3, 900)); /* short waits are nothing, however many */
+	CHECK(after(3, CLASS_WAIT_MS * 1000 - 100)); /* short waits are nothing, however many */
 	CHECK(after(0, 0));
 	/* Again and again, soon after: longer and longer, up to a limit. */
 	for (int i = 0; i < 20; i++) {
 		unsigned now;
 
-		CHECK(!after(1, 4000));
+		CHECK(!after(1, 20000));
 		now = held();
-		CHECK(now == before * 2 || now == RING_CLASS_HOLD_MAX_MS / RING_CLASS_LOOK_MS);
+		CHECK(now == before * 2 || now == CLASS_HOLD_MAX_MS / CLASS_LOOK_MS);
 		before = now;
 	}
-	CHECK_EQ(before, RING_CLASS_HOLD_MAX_MS / RING_CLASS_LOOK_MS);
+	CHECK_EQ(before, CLASS_HOLD_MAX_MS / CLASS_LOOK_MS);
 	/* After a time that was worth it not longer, after a good one short again. */
-	for (int i = 0; i < RING_CLASS_BAD_MS / RING_CLASS_LOOK_MS; i++)
+	for (int i = 0; i < CLASS_BAD_MS / CLASS_LOOK_MS; i++)
 		CHECK(after(100, 0));
-	CHECK(!after(1, 4000));
+	CHECK(!after(1, 20000));
 	CHECK_EQ(held(), before);
-	for (int i = 0; i < RING_CLASS_GOOD_MS / RING_CLASS_LOOK_MS; i++)
+	for (int i = 0; i < CLASS_GOOD_MS / CLASS_LOOK_MS; i++)
 		CHECK(after(100, 0));
-	CHECK(!after(1, 4000));
+	CHECK(!after(1, 20000));
 	CHECK_EQ(held(), least);
 }
 
@@ -142,17 +143,21 @@ static void who_cannot_run_at_all_waits(void)
 {
 	begin();
 	become_idle();
-	l.runnable = true;
-	CHECK(after(0, 0)); /* may just have been woken */
+	l.stands = true;
+	for (int i = 1; i < CLASS_STUCK; i++)
+		CHECK(after(0, 0)); /* may just have been woken, or be about to get its turn */
 	CHECK(!after(0, 0));
-	CHECK_EQ(held(), RING_CLASS_HOLD_MS / RING_CLASS_LOOK_MS);
-	CHECK(after(0, 0));
+	CHECK_EQ(held(), CLASS_HOLD_MS / CLASS_LOOK_MS);
+	for (int i = 1; i < CLASS_STUCK; i++)
+		CHECK(after(0, 0));
 	CHECK(after(1, 0)); /* it did run */
-	CHECK(after(0, 0));
-	l.runnable = false;
+	for (int i = 1; i < CLASS_STUCK; i++)
+		CHECK(after(0, 0));
+	l.stands = false;
 	CHECK(after(0, 0)); /* sleeps */
-	l.runnable = true;
-	CHECK(after(0, 0));
+	l.stands = true;
+	for (int i = 1; i < CLASS_STUCK; i++)
+		CHECK(after(0, 0));
 	CHECK(!after(0, 0));
 }
 

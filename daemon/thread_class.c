@@ -1,0 +1,276 @@
+/* See thread_class.h. */
+#include "daemon/thread_class.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "util/clock.h"
+#include "util/log.h"
+
+#define MS 1000000ull
+
+/* --- decisions --- */
+static bool is_amiss(struct class_state *c, const struct class_look *l)
+{
+	uint64_t turns = l->turns - c->last.turns, waited = l->waited_ns - c->last.waited_ns;
+	bool nothing_done = l->requests == c->last.requests && turns == 0;
+
+	c->stuck = c->idle && nothing_done && l->stands ? c->stuck + 1 : 0;
+	return c->idle && (l->amiss || c->stuck >= CLASS_STUCK || waited > CLASS_WAIT_MS * MS * (turns ? turns : 1));
+}
+
+/* Stays ordinary for a while. */
+static void hold(struct class_state *c, uint64_t now_ns)
+{
+	uint64_t stay = now_ns - c->since_ns;
+
+	if (!c->hold_ns || stay >= CLASS_GOOD_MS * MS)
+		c->hold_ns = CLASS_HOLD_MS * MS;
+	else if (stay < CLASS_BAD_MS * MS)
+		c->hold_ns = c->hold_ns * 2 < CLASS_HOLD_MAX_MS * MS ? c->hold_ns * 2 : CLASS_HOLD_MAX_MS * MS;
+	c->not_before_ns = now_ns + c->hold_ns;
+}
+
+bool class_decide(struct class_state *c, const struct class_look *l)
+{
+	uint64_t requests = l->requests - c->last.requests, since = l->now_ns - c->last.now_ns;
+	bool busy = requests >= CLASS_BUSY && since <= 4 * CLASS_LOOK_MS * MS, amiss = is_amiss(c, l);
+
+	c->last = *l;
+	c->quiet = requests ? 0 : c->quiet + 1;
+	if (amiss)
+		hold(c, l->now_ns);
+	if (c->idle) {
+		c->idle = !amiss && !l->scarce && c->quiet < CLASS_QUIET;
+	} else if (busy && !l->amiss && !l->scarce && l->now_ns >= c->not_before_ns) {
+		c->idle = true;
+		c->since_ns = l->now_ns;
+	}
+	return c->idle;
+}
+
+bool class_scarce(unsigned *wanted, unsigned running, unsigned cpus)
+{
+	unsigned now = running < 1000000 ? running * 64 : 64000000;
+
+	*wanted = *wanted - *wanted / 16 + now / 16;
+	return *wanted > cpus * 64 + 32;
+}
+
+/* --- a thread that is looked at --- */
+static int class_set(pid_t tid, bool idle)
+{
+	struct sched_param none = { 0 };
+
+	return sched_setscheduler(tid, idle ? SCHED_IDLE : SCHED_OTHER, &none) ? -errno : 0;
+}
+
+/* The file's first bytes as a string; false: it cannot be read. */
+static bool text_of(int fd, char *text, size_t size)
+{
+	ssize_t n = pread(fd, text, size - 1, 0);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return true;
+}
+
+static int thread_file(pid_t tid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/%s", (int)tid, name);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static void fd_close(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void class_thread_init(struct class_thread *t)
+{
+	*t = (struct class_thread){ .schedstat = -1, .stat = -1 };
+}
+
+void class_thread_join(struct class_thread *t)
+{
+	t->tid = gettid();
+	t->schedstat = thread_file(t->tid, "schedstat");
+	t->stat = thread_file(t->tid, "stat");
+}
+
+void class_thread_fini(struct class_thread *t)
+{
+	fd_close(t->schedstat);
+	fd_close(t->stat);
+	class_thread_init(t);
+}
+
+bool class_thread_see(struct class_thread *t, struct class_look *l)
+{
+	unsigned long long waited, turns;
+	char text[128], *state;
+
+	if (!text_of(t->schedstat, text, sizeof(text)) || sscanf(text, "%*u %llu %llu", &waited, &turns) != 2)
+		return false;
+	l->waited_ns = waited;
+	l->turns = turns;
+	if (!t->state.idle || l->requests != t->state.last.requests)
+		return true;
+	/* PID (NAME) STATE ...: our threads' names have no parenthesis. */
+	if (!text_of(t->stat, text, sizeof(text)) || !(state = strchr(text, ')')) || state[1] != ' ')
+		return false;
+	l->stands |= state[2] == 'R';
+	return true;
+}
+
+void class_thread_set(struct class_thread *t, bool idle)
+{
+	int r = class_set(t->tid, idle);
+
+	if (r)
+		log_warn("event=thread_class tid=%d class=%s error=\"%s\"", (int)t->tid, idle ? "idle" : "ordinary", strerror(-r));
+	else
+		log_debug("event=thread_class tid=%d class=%s", (int)t->tid, idle ? "idle" : "ordinary");
+}
+
+/* --- the thread that looks on --- */
+struct class_watch {
+	struct class_watcher watcher;
+	unsigned cpus, wanted;
+	int bell_fd, loadavg;
+	pthread_t thread;
+	atomic_int tid;
+	bool started; /* the owner's */
+	atomic_bool asleep, stop;
+};
+
+/* Threads that run or want to, everywhere, but for this one. */
+static bool running(struct class_watch *w, unsigned *n)
+{
+	char text[128];
+	unsigned all;
+
+	if (!text_of(w->loadavg, text, sizeof(text)) || sscanf(text, "%*f %*f %*f %u/", &all) != 1)
+		return false;
+	*n = all ? all - 1 : 0;
+	return true;
+}
+
+static enum class_seen look(struct class_watch *w)
+{
+	unsigned n;
+
+	if (!running(w, &n))
+		return CLASS_BLIND;
+	return w->watcher.look(w->watcher.arg, clock_mono_ns(), class_scarce(&w->wanted, n, w->cpus));
+}
+
+static void wait_for_work(struct class_watch *w)
+{
+	uint64_t count;
+
+	atomic_store(&w->asleep, true);
+	while (!atomic_load(&w->stop) && read(w->bell_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+		;
+	atomic_store(&w->asleep, false);
+}
+
+static void *watch_main(void *arg)
+{
+	struct class_watch *w = arg;
+	struct pollfd p = { .fd = w->bell_fd, .events = POLLIN }; /* while it is awake only the stop rings */
+	enum class_seen seen = CLASS_REST;
+
+	pthread_setname_np(pthread_self(), "jfs-class");
+	atomic_store(&w->tid, gettid());
+	if (class_set(0, true) || class_set(0, false)) {
+		log_info("event=thread_class result=unchanged why=\"a thread may not leave SCHED_IDLE again here\"");
+		return NULL;
+	}
+	while (!atomic_load(&w->stop) && seen != CLASS_BLIND) {
+		wait_for_work(w);
+		w->wanted = w->cpus * 64;
+		while (!atomic_load(&w->stop) && (seen = look(w)) == CLASS_WORK)
+			poll(&p, 1, CLASS_LOOK_MS);
+	}
+	if (seen == CLASS_BLIND)
+		log_warn("event=thread_class error=\"/proc does not tell how long threads wait\" note=\"all stay ordinary\"");
+	w->watcher.end(w->watcher.arg);
+	return NULL;
+}
+
+static void bell(struct class_watch *w)
+{
+	uint64_t one = 1;
+
+	if (write(w->bell_fd, &one, sizeof(one)) < 0)
+		log_error("event=thread_class error=\"%s\"", strerror(errno));
+}
+
+pid_t class_watch_tid(const struct class_watch *w)
+{
+	return atomic_load(&w->tid);
+}
+
+void class_watch_knock(struct class_watch *w)
+{
+	if (atomic_load_explicit(&w->asleep, memory_order_relaxed) && atomic_exchange(&w->asleep, false))
+		bell(w);
+}
+
+void class_watch_stop(struct class_watch *w)
+{
+	if (!w || !w->started)
+		return;
+	atomic_store(&w->stop, true);
+	bell(w);
+	pthread_join(w->thread, NULL);
+	w->started = false;
+}
+
+void class_watch_free(struct class_watch *w)
+{
+	if (!w)
+		return;
+	class_watch_stop(w);
+	fd_close(w->bell_fd);
+	fd_close(w->loadavg);
+	free(w);
+}
+
+struct class_watch *class_watch_new(const struct class_watcher *watcher, unsigned cpus)
+{
+	struct class_watch *w;
+
+	if (sched_getscheduler(0) != SCHED_OTHER) {
+		log_info("event=thread_class result=unchanged why=\"this daemon was started in a class of its own\"");
+		return NULL;
+	}
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->watcher = *watcher;
+	w->cpus = cpus;
+	w->bell_fd = eventfd(0, EFD_CLOEXEC);
+	w->loadavg = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	w->started = w->bell_fd >= 0 && w->loadavg >= 0 && pthread_create(&w->thread, NULL, watch_main, w) == 0;
+	if (!w->started) {
+		log_info("event=thread_class result=unchanged why=\"no thread, no descriptor, or no /proc\"");
+		class_watch_free(w);
+		return NULL;
+	}
+	return w;
+}
