@@ -11,6 +11,7 @@
 #   make long            the long runs of tests/posix/long: hours (LONG=PATTERN: one of them)
 #   make bench-long      a mount that fills with ten million files (BENCH_LONG=--files=1000000 for fewer)
 #   make bench-transport both ways of requests, each beside a file system that does no work
+#   make bench-outage    Redis away for an hour, then a stock gc beside the replay (needs JUICEFS)
 #   make install         DESTDIR= PREFIX=/usr/local
 # Variables: BUILD=dir, SAN=address|undefined|thread (comma separated), CFLAGS, WERROR=1
 
@@ -55,7 +56,7 @@ E2E_BINS   := $(patsubst tests/e2e/%.c,$(BUILD)/tests/e2e/%,$(wildcard tests/e2e
 UNIT_BINS  := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ_BINS  := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all unit unit-bins test faults faults-long long bench bench-profile bench-backlog bench-long bench-transport quickstart install clean tools
+.PHONY: all unit unit-bins test faults faults-long long bench bench-profile bench-backlog bench-long bench-transport bench-outage quickstart install clean tools
 .SECONDARY:
 all: $(PROGRAMS)
 tools: $(FAULT_BINS) $(BENCH_BINS) $(E2E_BINS) $(LONG_BINS)
@@ -130,6 +131,8 @@ bench-long: all tools
 	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/long.py $(BENCH_LONG)
 bench-transport: all tools
 	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/transport.py
+bench-outage: all
+	JFS_BUILD=$(abspath $(BUILD)) python3 tests/bench/outage.py
 quickstart: all
 	BUILD=$(BUILD) tests/demo/quickstart.sh
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """What the way of the requests costs: the in-memory file system (nullfs) and a jfs mount without Redis, each over the device, over
-rings, and over the device with --poll, in turns in one run: create, write 1 KB and close; stat; unlink. With --scheduling instead: the
-two on rings, whose threads are put into each of the scheduler's classes, without and with programs that want every CPU. Needs root,
-and a kernel with FUSE over io_uring.
+rings, and over the device with --poll, in turns in one run: create, write 1 KB and close; stat; unlink. With --placing instead: what
+it brings that the serving threads choose their scheduling class and CPU by what there is to do (daemon/thread_class.h, follow.h), which
+they don't where the daemon is started in a class of its own (chrt --batch); without and with programs that want every CPU. Needs
+root, and a kernel with FUSE over io_uring.
 
 All daemons stay in this program's session: the scheduler shares a busy machine out between sessions first, and a daemon in one
 of its own is another matter than one beside its callers."""
@@ -18,23 +19,23 @@ import rows as bench_rows  # noqa: E402
 from rows import core, harness, ring, tool  # noqa: E402
 
 WAYS = {"classic": ("--transport=classic",), "rings": ("--transport=io_uring",), "poll": ("--transport=classic", "--poll")}
-CLASSES = {"other": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}
+PLACING = {"as they are": ("chrt", "--batch", "0"), "placed": ()}
 OPS = ("create", "stat", "unlink")
 
 
 class Bare(bench_rows.Row):
     """jfs --local-only in the foreground, its cache on a loop image: journal and front, and nothing behind them."""
 
-    def __init__(self, t, way):
-        super().__init__("jfs-" + way, f"jfs, {way}", "the local journal")
-        self.t, self.options, self.process = t, WAYS[way], None
+    def __init__(self, t, way, placing="placed"):
+        super().__init__(f"jfs-{way}-{placing.split()[0]}", f"jfs, {way}", "the local journal")
+        self.t, self.options, self.before, self.process = t, WAYS[way], PLACING[placing], None
 
     def start(self):
         self.dir = self.t.folder(self.key)
         cache = os.path.join(bench_rows.loop_image(self.t, "cache-" + self.key, 4 << 30), "cache")
         os.mkdir(cache, 0o700)
         hot = os.path.join("/dev/shm", os.path.basename(self.t.dir) + "-" + self.key)
-        self.process = self.t.spawn(harness.JFS, "mount", "--foreground", "--local-only", "--cache-dir", cache, "--hot-dir", hot,
+        self.process = self.t.spawn(*self.before, harness.JFS, "mount", "--foreground", "--local-only", "--cache-dir", cache, "--hot-dir", hot,
                                     *self.options, "local", self.dir, name=self.key)
         self.t.defer(subprocess.run, ["rm", "-rf", hot])
         self.t.defer(self.process.wait, 60)
@@ -86,15 +87,8 @@ def compare_ways(t, args):
           f"{'reached' if ratio <= 1.3 else 'MISSED'})")
 
 
-def ring_threads(pid):
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:
-            if f.read() == "jfs-ring\n":
-                yield int(task)
-
-
-def compare_classes(t, args):
-    rows = {"nullfs": null_row(t, "rings"), "jfs": Bare(t, "rings")}
+def compare_placing(t, args):
+    rows = {(way, placing): Bare(t, way, placing) for way in ("classic", "rings") for placing in PLACING}
     values = {}
     for row in rows.values():
         row.start()
@@ -103,23 +97,18 @@ def compare_classes(t, args):
         try:
             for rep in range(args.reps):
                 for threads in args.threads:
-                    for name, number in CLASSES.items():
-                        for who, row in rows.items():
-                            for task in ring_threads(row.process.pid):
-                                os.sched_setscheduler(task, number, os.sched_param(0))
-                            run(row, f"{hogs}-{rep}-{threads}-{name}", threads, args, values, (who, hogs, name))
+                    for key, row in rows.items():
+                        run(row, f"{hogs}-{rep}-{threads}", threads, args, values, (hogs, *key))
         finally:
             for p in busy:
                 p.kill()
                 p.wait()
-    print(f"us per operation on rings, {args.files} files of 1 KB in one directory, median (least) of {args.reps} turns\n")
-    print("| work | threads | busy programs |" + "".join(f" {who} {name} |" for who in rows for name in CLASSES) + "\n"
-          + "|---" * (3 + len(rows) * len(CLASSES)) + "|")
+    print(f"us per operation, {args.files} files of 1 KB in one directory, median (least) of {args.reps} turns\n")
+    print("| work | threads | busy programs |" + "".join(f" {way}, {placing} |" for way, placing in rows) + "\n" + "|---" * (3 + len(rows)) + "|")
     for op in OPS:
         for threads in args.threads:
             for hogs in (0, os.cpu_count()):
-                cells = [figure(values[op, threads, who, hogs, name]) for who in rows for name in CLASSES]
-                print(f"| {op} | {threads} | {hogs} | " + " | ".join(cells) + " |")
+                print(f"| {op} | {threads} | {hogs} | " + " | ".join(figure(values[op, threads, hogs, *key]) for key in rows) + " |")
 
 
 def main():
@@ -127,7 +116,7 @@ def main():
     p.add_argument("--files", type=int, default=3000)
     p.add_argument("--reps", type=int, default=7)
     p.add_argument("--threads", type=lambda s: tuple(int(n) for n in s.split(",")), default=(1, 4, 16), metavar="N,...")
-    p.add_argument("--scheduling", action="store_true", help="compare classes of the scheduler for the rings' threads")
+    p.add_argument("--placing", action="store_true", help="compare serving threads that are placed with such as are not")
     args = p.parse_args()
     args.redis_rtt, args.s3_rtt, args.storage = 0, 0, "none"
     why = ring.missing() or core.missing("cpu_dma_latency")
@@ -135,7 +124,7 @@ def main():
         sys.exit(f"transport: {why}")
     with ring.turned_on(), bench_rows.bench_test() as t:
         print("\n".join(line for line in bench.machine(args, t.dir) if not line.startswith("network")))
-        (compare_classes if args.scheduling else compare_ways)(t, args)
+        (compare_placing if args.placing else compare_ways)(t, args)
 
 
 if __name__ == "__main__":
