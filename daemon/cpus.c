@@ -63,6 +63,11 @@ bool cpus_pin(const struct cpus *c, pid_t tid, unsigned cpu)
 	return done;
 }
 
+bool cpus_for_threads(const struct cpus *c, pthread_attr_t *attr)
+{
+	return c && pthread_attr_setaffinity_np(attr, set_size(), c->set) == 0;
+}
+
 void cpus_unpin(const struct cpus *c, pid_t tid)
 {
 	if (c)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/cpus.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -68,9 +69,11 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* Detached, and in this thread's scheduling class: whoever submits a job may be in another one (thread_class.h). */
+/* Detached, and in this thread's scheduling class and on its CPUs: whoever submits a job may be in another one, and kept to one
+ * (thread_class.h). */
 static void attr_init(pthread_attr_t *attr)
 {
+	struct cpus *cpus = cpus_allowed();
 	struct sched_param param;
 	int class;
 
@@ -79,6 +82,8 @@ static void attr_init(pthread_attr_t *attr)
 	if (pthread_getschedparam(pthread_self(), &class, &param) == 0 && pthread_attr_setschedpolicy(attr, class) == 0 &&
 		pthread_attr_setschedparam(attr, &param) == 0)
 		pthread_attr_setinheritsched(attr, PTHREAD_EXPLICIT_SCHED);
+	cpus_for_threads(cpus, attr);
+	cpus_free(cpus);
 }
 
 struct worker_pool *worker_pool_new(unsigned max, const char *name)

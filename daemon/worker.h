@@ -12,7 +12,7 @@ struct worker_job {
 	void (*run)(struct worker_job *job); /* in a worker; owns the job from here on */
 };
 
-/* Its threads will be in the caller's scheduling class, whoever submits. NULL: out of memory. */
+/* Its threads will be in the caller's scheduling class and on its CPUs, whoever submits. NULL: out of memory. */
 struct worker_pool *worker_pool_new(unsigned max, const char *name);
 /* Never blocks. Jobs start in order. If no thread can be started at all the job runs in the caller. */
 void worker_submit(struct worker_pool *p, struct worker_job *job);

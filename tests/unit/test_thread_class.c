@@ -1,4 +1,5 @@
 /* Which scheduling class threads get that serve, look by look, and that real threads get it. */
+#include "daemon/cpus.h"
 #include "daemon/ring_watch.h"
 #include "daemon/thread_class.h"
 #include "daemon/worker.h"
@@ -188,12 +189,16 @@ static void wait_for_class(int class)
 
 struct class_job {
 	struct worker_job job;
-	atomic_int class;
+	atomic_int class, cpus;
 };
 
 static void class_note(struct worker_job *job)
 {
+	cpu_set_t set;
+
 	atomic_store(&((struct class_job *)job)->class, sched_getscheduler(0));
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		atomic_store(&((struct class_job *)job)->cpus, CPU_COUNT(&set));
 }
 
 static struct worker_pool *pool;
@@ -201,7 +206,11 @@ static struct worker_pool *pool;
 static void *serve_and_submit(void *arg)
 {
 	struct class_job *job = arg;
+	struct cpus *cpus = cpus_allowed();
 
+	for (unsigned cpu = 0; !cpus_pin(cpus, 0, cpu); cpu++)
+		;
+	cpus_free(cpus);
 	ring_watch_join(watch, 0);
 	while (sched_getscheduler(0) != SCHED_IDLE)
 		ring_watch_note(watch, 0);
@@ -281,11 +290,13 @@ static void a_program_takes_the_cpu(void)
 	serving_ends(thread);
 }
 
-static void workers_are_ordinary_whoever_submits(void)
+static void workers_are_as_who_made_the_pool(void)
 {
 	struct class_job job = { .job.run = class_note, .class = -1 };
+	cpu_set_t set;
 	pthread_t thread;
 
+	CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
 	pool = worker_pool_new(2, "test");
 	watch = ring_watch_new(1, 1000000);
 	CHECK(watch && pool);
@@ -293,6 +304,7 @@ static void workers_are_ordinary_whoever_submits(void)
 	pthread_join(thread, NULL);
 	worker_pool_free(pool);
 	CHECK_EQ(atomic_load(&job.class), SCHED_OTHER);
+	CHECK_EQ(atomic_load(&job.cpus), CPU_COUNT(&set));
 	ring_watch_free(watch); /* a thread that is gone is no harm */
 	watch = NULL;
 }
@@ -321,7 +333,7 @@ int main(int argc, char **argv)
 		{ "who_cannot_run_at_all_waits", who_cannot_run_at_all_waits },
 		{ "a_thread_follows_its_work", a_thread_follows_its_work },
 		{ "a_program_takes_the_cpu", a_program_takes_the_cpu },
-		{ "workers_are_ordinary_whoever_submits", workers_are_ordinary_whoever_submits },
+		{ "workers_are_as_who_made_the_pool", workers_are_as_who_made_the_pool },
 		{ "another_class_is_left_alone", another_class_is_left_alone }, { NULL, NULL } };
 
 	return unit_main(argc, argv, tests);
