@@ -15,6 +15,7 @@
 #include "daemon/mount_options.h"
 #include "daemon/mountpoint.h"
 #include "daemon/remount.h"
+#include "util/fileio.h"
 #include "util/log.h"
 
 static void open_log(const struct mount_options *o)
@@ -37,6 +38,7 @@ static int serve(const struct mount_options *o, const char *mountpoint, void (*r
 	int r;
 
 	appliance_block_signals();
+	files_limit_raise(); /* the rings of many CPUs need some */
 	open_log(o);
 	r = appliance_open(o, &a, &e);
 	if (r == 0)

@@ -14,6 +14,7 @@
 #include "daemon/cpus.h"
 #include "daemon/thread_class.h"
 #include "util/clock.h"
+#include "util/log.h"
 
 enum { FOLLOWER = 0, FOLLOW_LATE_NS = 20000, FOLLOW_AGAIN_NS = 200000 };
 
@@ -65,7 +66,9 @@ static int cpu_of(uint32_t tid)
 /* --- alone, and together again [locked] --- */
 static void begin_alone(struct follow *f)
 {
-	class_thread_set(&f->thread, true);
+	class_thread_set(&f->thread);
+	if (!f->thread.state.idle)
+		return;
 	atomic_store(&f->alone, true);
 	atomic_fetch_add(&f->times, 1);
 }
@@ -74,7 +77,8 @@ static void end_alone(struct follow *f)
 {
 	atomic_store(&f->alone, false);
 	pthread_cond_broadcast(&f->many);
-	class_thread_set(&f->thread, false);
+	f->thread.state.idle = false;
+	class_thread_set(&f->thread);
 	cpus_unpin(f->cpus, f->thread.tid);
 	cpus_unpin(f->cpus, class_watch_tid(f->watch));
 }
@@ -84,7 +88,7 @@ void follow_join(struct follow *f, unsigned i)
 {
 	if (!f || i != FOLLOWER)
 		return;
-	class_thread_join(&f->thread);
+	class_thread_init(&f->thread, gettid());
 	atomic_store(&f->joined, true);
 }
 
@@ -157,14 +161,19 @@ void follow_note(struct follow *f, unsigned i, uint32_t caller)
 		class_watch_knock(f->watch);
 }
 
+static void end_locked(struct follow *f)
+{
+	f->ended = true;
+	if (atomic_load(&f->alone))
+		end_alone(f);
+}
+
 void follow_end(struct follow *f)
 {
 	if (!f)
 		return;
 	pthread_mutex_lock(&f->lock);
-	f->ended = true;
-	if (atomic_load(&f->alone))
-		end_alone(f);
+	end_locked(f);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -186,8 +195,11 @@ static enum class_seen look_locked(struct follow *f, uint64_t now_ns, bool scarc
 
 	l.stands = was && !atomic_load(&f->reading);
 	l.amiss = callers_mix(f, l.requests - t->state.last.requests) || atomic_exchange(&f->lost, false);
-	if (!class_thread_see(t, &l))
-		return CLASS_BLIND;
+	if (!class_thread_see(t, &l)) {
+		log_info("event=thread_class tid=%d result=unchanged why=\"it cannot be seen how long it waits\"", (int)t->tid);
+		end_locked(f);
+		return CLASS_REST;
+	}
 	if (class_decide(&t->state, &l) != was)
 		(was ? end_alone : begin_alone)(f);
 	return t->state.idle || t->state.quiet < CLASS_QUIET ? CLASS_WORK : CLASS_REST;
@@ -226,7 +238,7 @@ struct follow *follow_new(unsigned threads, const struct cpus *cpus, unsigned en
 		return NULL;
 	f->cpus = cpus;
 	f->cpu = -1;
-	class_thread_init(&f->thread);
+	class_thread_init(&f->thread, 0);
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->many, NULL);
 	watcher.arg = f;

@@ -19,12 +19,17 @@
 #define MS 1000000ull
 
 /* --- decisions --- */
+/* The kernel counts the time on a CPU at its ticks: in CLASS_STUCK looks a thread that runs is seen to. */
+static bool nothing_done(const struct class_look *a, const struct class_look *b)
+{
+	return a->requests == b->requests && a->turns == b->turns && a->ran_ns == b->ran_ns;
+}
+
 static bool is_amiss(struct class_state *c, const struct class_look *l)
 {
 	uint64_t turns = l->turns - c->last.turns, waited = l->waited_ns - c->last.waited_ns;
-	bool nothing_done = l->requests == c->last.requests && turns == 0;
 
-	c->stuck = c->idle && nothing_done && l->stands ? c->stuck + 1 : 0;
+	c->stuck = c->idle && l->stands && nothing_done(l, &c->last) ? c->stuck + 1 : 0;
 	return c->idle && (l->amiss || c->stuck >= CLASS_STUCK || waited > CLASS_WAIT_MS * MS * (turns ? turns : 1));
 }
 
@@ -43,10 +48,10 @@ static void hold(struct class_state *c, uint64_t now_ns)
 bool class_decide(struct class_state *c, const struct class_look *l)
 {
 	uint64_t requests = l->requests - c->last.requests, since = l->now_ns - c->last.now_ns;
-	bool busy = requests >= CLASS_BUSY && since <= 4 * CLASS_LOOK_MS * MS, amiss = is_amiss(c, l);
+	bool much = requests >= CLASS_BUSY, busy = much && since <= 4 * CLASS_LOOK_MS * MS, amiss = is_amiss(c, l);
 
 	c->last = *l;
-	c->quiet = requests ? 0 : c->quiet + 1;
+	c->quiet = much ? 0 : c->quiet + 1;
 	if (amiss)
 		hold(c, l->now_ns);
 	if (c->idle) {
@@ -99,36 +104,34 @@ static void fd_close(int fd)
 		close(fd);
 }
 
-void class_thread_init(struct class_thread *t)
+void class_thread_init(struct class_thread *t, pid_t tid)
 {
-	*t = (struct class_thread){ .schedstat = -1, .stat = -1 };
-}
-
-void class_thread_join(struct class_thread *t)
-{
-	t->tid = gettid();
-	t->schedstat = thread_file(t->tid, "schedstat");
-	t->stat = thread_file(t->tid, "stat");
+	*t = (struct class_thread){ .tid = tid, .schedstat = -1, .stat = -1 };
 }
 
 void class_thread_fini(struct class_thread *t)
 {
 	fd_close(t->schedstat);
 	fd_close(t->stat);
-	class_thread_init(t);
+	t->schedstat = t->stat = -1;
 }
 
 bool class_thread_see(struct class_thread *t, struct class_look *l)
 {
-	unsigned long long waited, turns;
+	unsigned long long ran, waited, turns;
 	char text[128], *state;
 
-	if (!text_of(t->schedstat, text, sizeof(text)) || sscanf(text, "%*u %llu %llu", &waited, &turns) != 2)
+	if (t->schedstat < 0)
+		t->schedstat = thread_file(t->tid, "schedstat");
+	if (!text_of(t->schedstat, text, sizeof(text)) || sscanf(text, "%llu %llu %llu", &ran, &waited, &turns) != 3)
 		return false;
+	l->ran_ns = ran;
 	l->waited_ns = waited;
 	l->turns = turns;
 	if (!t->state.idle || l->requests != t->state.last.requests)
 		return true;
+	if (t->stat < 0)
+		t->stat = thread_file(t->tid, "stat");
 	/* PID (NAME) STATE ...: our threads' names have no parenthesis. */
 	if (!text_of(t->stat, text, sizeof(text)) || !(state = strchr(text, ')')) || state[1] != ' ')
 		return false;
@@ -136,14 +139,17 @@ bool class_thread_see(struct class_thread *t, struct class_look *l)
 	return true;
 }
 
-void class_thread_set(struct class_thread *t, bool idle)
+void class_thread_set(struct class_thread *t)
 {
+	static long long said;
+	bool idle = t->state.idle;
 	int r = class_set(t->tid, idle);
 
-	if (r)
-		log_warn("event=thread_class tid=%d class=%s error=\"%s\"", (int)t->tid, idle ? "idle" : "ordinary", strerror(-r));
-	else
+	if (r == 0)
 		log_debug("event=thread_class tid=%d class=%s", (int)t->tid, idle ? "idle" : "ordinary");
+	else if (log_ratelimit(&said, 60000))
+		log_warn("event=thread_class tid=%d class=%s error=\"%s\"", (int)t->tid, idle ? "idle" : "ordinary", strerror(-r));
+	t->state.idle = r == 0 ? idle : !idle && r != -ESRCH;
 }
 
 /* --- the thread that looks on --- */
@@ -169,13 +175,15 @@ static bool running(struct class_watch *w, unsigned *n)
 	return true;
 }
 
-static enum class_seen look(struct class_watch *w)
+/* False: it cannot be told how many threads want a CPU. */
+static bool look(struct class_watch *w, enum class_seen *seen)
 {
 	unsigned n;
 
 	if (!running(w, &n))
-		return CLASS_BLIND;
-	return w->watcher.look(w->watcher.arg, clock_mono_ns(), class_scarce(&w->wanted, n, w->cpus));
+		return false;
+	*seen = w->watcher.look(w->watcher.arg, clock_mono_ns(), class_scarce(&w->wanted, n, w->cpus));
+	return true;
 }
 
 static void wait_for_work(struct class_watch *w)
@@ -192,7 +200,8 @@ static void *watch_main(void *arg)
 {
 	struct class_watch *w = arg;
 	struct pollfd p = { .fd = w->bell_fd, .events = POLLIN }; /* while it is awake only the stop rings */
-	enum class_seen seen = CLASS_REST;
+	enum class_seen seen;
+	bool sees = true;
 
 	pthread_setname_np(pthread_self(), "jfs-class");
 	atomic_store(&w->tid, gettid());
@@ -200,14 +209,14 @@ static void *watch_main(void *arg)
 		log_info("event=thread_class result=unchanged why=\"a thread may not leave SCHED_IDLE again here\"");
 		return NULL;
 	}
-	while (!atomic_load(&w->stop) && seen != CLASS_BLIND) {
+	while (!atomic_load(&w->stop) && sees) {
 		wait_for_work(w);
 		w->wanted = w->cpus * 64;
-		while (!atomic_load(&w->stop) && (seen = look(w)) == CLASS_WORK)
+		while (!atomic_load(&w->stop) && (sees = look(w, &seen)) && seen == CLASS_WORK)
 			poll(&p, 1, CLASS_LOOK_MS);
 	}
-	if (seen == CLASS_BLIND)
-		log_warn("event=thread_class error=\"/proc does not tell how long threads wait\" note=\"all stay ordinary\"");
+	if (!sees)
+		log_warn("event=thread_class error=\"/proc/loadavg cannot be read\" note=\"all stay ordinary\"");
 	w->watcher.end(w->watcher.arg);
 	return NULL;
 }

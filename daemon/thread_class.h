@@ -7,7 +7,7 @@
  * milliseconds where a program wants its CPU. So one more thread looks on, every CLASS_LOOK_MS while there are requests:
  *
  *   ordinary -> idle   the thread was busy since the last look, and CPUs are not scarce
- *   idle -> ordinary   CPUs are scarce; no requests for CLASS_QUIET looks; or something is amiss: at CLASS_STUCK looks in a
+ *   idle -> ordinary   CPUs are scarce; fewer than CLASS_BUSY requests in each of CLASS_QUIET looks; or something is amiss: at CLASS_STUCK looks in a
  *                      row the thread had done nothing although it could, its turns began over CLASS_WAIT_MS late on average (the
  *                      flusher's bursts are shorter), or what else the transport says
  *
@@ -15,8 +15,8 @@
  * CLASS_BAD_MS; and the shortest again after a stay of CLASS_GOOD_MS. CPUs are scarce if on average of some 16 looks more threads than
  * there are want one. So a program that comes costs callers some milliseconds, seldom. Without work nobody looks.
  *
- * Where a thread's waits cannot be seen (/proc, CONFIG_SCHED_INFO), where a thread may not become ordinary again (no root), or where
- * the daemon was started in another class than the ordinary one, all stay as they are. */
+ * A thread whose waits cannot be seen (/proc, CONFIG_SCHED_INFO) stays as it is; all do where a thread may not become ordinary again
+ * (no root), or where the daemon was started in another class than the ordinary one. */
 #ifndef JFS_DAEMON_THREAD_CLASS_H
 #define JFS_DAEMON_THREAD_CLASS_H
 
@@ -42,7 +42,8 @@ enum {
 struct class_look {
 	uint64_t now_ns;	   /* monotonic */
 	uint64_t requests;	   /* so far */
-	uint64_t waited_ns, turns; /* so far: how long it waited for its CPU, and how often it got it */
+	uint64_t ran_ns, waited_ns; /* so far: on a CPU, and waiting for it */
+	uint64_t turns;		   /* so far: how often it got it */
 	bool stands;		   /* it has something to do: holds a CPU, waits for one, or is not done with a request */
 	bool amiss;		   /* to be idle is not right now */
 	bool scarce;		   /* class_scarce */
@@ -63,25 +64,23 @@ bool class_decide(struct class_state *c, const struct class_look *l);
 /* --- a thread that is looked at --- */
 struct class_thread {
 	pid_t tid;
-	int schedstat, stat; /* of /proc, or -1 */
+	int schedstat, stat; /* of /proc, or -1: opened when the thread is first looked at */
 	struct class_state state;
 };
 
-void class_thread_init(struct class_thread *t);
-/* By the thread itself. */
-void class_thread_join(struct class_thread *t);
+void class_thread_init(struct class_thread *t, pid_t tid);
 void class_thread_fini(struct class_thread *t);
-/* Fills in what the kernel knows; `stands` stays true if it was. False: nothing can be seen. */
+/* Fills in what the kernel knows; `stands` stays true if it was. False: nothing can be seen, or the thread is gone. */
 bool class_thread_see(struct class_thread *t, struct class_look *l);
-/* Failures are logged. */
-void class_thread_set(struct class_thread *t, bool idle);
+/* Makes it what state.idle says. Where it cannot be made ordinary state.idle stays true: so it is tried again. Failures are logged. */
+void class_thread_set(struct class_thread *t);
 
 /* --- the thread that looks on --- */
-enum class_seen { CLASS_REST, CLASS_WORK, CLASS_BLIND };
+enum class_seen { CLASS_REST, CLASS_WORK };
 
 struct class_watch;
 struct class_watcher {
-	/* CLASS_WORK: look again soon; CLASS_REST: when somebody knocks; CLASS_BLIND: what is to be seen cannot be seen. */
+	/* CLASS_WORK: look again soon; CLASS_REST: when somebody knocks. */
 	enum class_seen (*look)(void *arg, uint64_t now_ns, bool scarce);
 	/* Makes all threads ordinary. Last call of all. */
 	void (*end)(void *arg);

@@ -152,6 +152,7 @@ static void *queue_main(void *arg)
 	}
 	if (!th->q.is_quiet)
 		executes_no_more(r);
+	ring_watch_leave(r->watch, th->q.id);
 	return NULL;
 }
 
@@ -308,6 +309,7 @@ static void ring_free(struct transport *t)
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 	t->impl = NULL;
+	t->cpus = 0;
 }
 
 static int start_threads(struct ring *r)

@@ -71,14 +71,17 @@ static void *worker_main(void *arg)
 
 /* Detached, and in this thread's scheduling class and on its CPUs: whoever submits a job may be in another one, and kept to one
  * (thread_class.h). */
-static void attr_init(pthread_attr_t *attr)
+static void attr_init(pthread_attr_t *attr, bool placed)
 {
-	struct cpus *cpus = cpus_allowed();
 	struct sched_param param;
+	struct cpus *cpus;
 	int class;
 
 	pthread_attr_init(attr);
 	pthread_attr_setdetachstate(attr, PTHREAD_CREATE_DETACHED);
+	if (!placed)
+		return;
+	cpus = cpus_allowed();
 	if (pthread_getschedparam(pthread_self(), &class, &param) == 0 && pthread_attr_setschedpolicy(attr, class) == 0 &&
 		pthread_attr_setschedparam(attr, &param) == 0)
 		pthread_attr_setinheritsched(attr, PTHREAD_EXPLICIT_SCHED);
@@ -102,7 +105,7 @@ struct worker_pool *worker_pool_new(unsigned max, const char *name)
 	pthread_cond_init(&p->work, &ca);
 	pthread_cond_init(&p->gone, &ca);
 	pthread_condattr_destroy(&ca);
-	attr_init(&p->attr);
+	attr_init(&p->attr, true);
 	return p;
 }
 
@@ -117,6 +120,11 @@ static bool pool_grow(struct worker_pool *p)
 	if (p->queued <= p->idle || p->threads >= p->max)
 		return true;
 	r = pthread_create(&tid, &p->attr, worker_main, p);
+	if (r && r != EAGAIN) { /* who may not choose a class or CPUs (seccomp) has ordinary threads in any case */
+		pthread_attr_destroy(&p->attr);
+		attr_init(&p->attr, false);
+		r = pthread_create(&tid, &p->attr, worker_main, p);
+	}
 	if (r == 0)
 		p->threads++;
 	else

@@ -24,7 +24,6 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -312,17 +311,6 @@ static int finish(struct rebase *x, struct errmsg *e)
 	return 0;
 }
 
-/* A directory stays open at every level. */
-static void many_files(void)
-{
-	struct rlimit l;
-
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
-	}
-}
-
 static int carry_all(void *arg)
 {
 	struct rebase *x = arg;
@@ -330,7 +318,7 @@ static int carry_all(void *arg)
 	char uuid[64];
 	int status, rc;
 
-	many_files();
+	files_limit_raise(); /* a directory stays open at every level */
 	x->top = x->beat = -1;
 	cache_uuid(x->journal, uuid);
 	rc = remote_open(x->o->meta_url, uuid, &x->remote, &e);

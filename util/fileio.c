@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 int file_write_at(int fd, const void *data, size_t n, off_t off)
@@ -49,4 +50,14 @@ int dir_sync_at(int dirfd, const char *path)
 	if (fd >= 0)
 		close(fd);
 	return err;
+}
+
+void files_limit_raise(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l); /* else what there is has to do */
+	}
 }

@@ -12,4 +12,7 @@ int file_zero_at(int fd, size_t n, off_t off);
 /* Syncs the directory `path`, relative to dirfd (AT_FDCWD): its entries are durable then. 0, -errno. */
 int dir_sync_at(int dirfd, const char *path);
 
+/* This process may open as many files as it may allow itself. */
+void files_limit_raise(void);
+
 #endif

@@ -1123,11 +1123,141 @@ static void four_threads_commit(void)
 	kit_fini(&k);
 }
 
+/* --- absent keys beside present ones --- */
+
+enum { NEAR = 254, NEAR_VAL = 5000 };
+
+/* All words of `a` and `b` with up to six letters, each as it is, and with a tail of the lowest or the highest byte that makes it
+ * as long as a name may be: many keys are the beginning of others. */
+static void near_key(struct jkey *k, unsigned i)
+{
+	char name[255];
+	unsigned w = i / 2 + 2, n = 0;
+
+	for (unsigned bit = 31 - (unsigned)__builtin_clz(w); bit-- > 0;)
+		name[n++] = w >> bit & 1 ? 'b' : 'a';
+	if (i % 2) {
+		memset(name + n, i % 4 == 1 ? '\0' : '\xff', sizeof(name) - n);
+		n = sizeof(name);
+	}
+	key_xattr(k, 7, name, n);
+}
+
+static size_t near_val(uint8_t out[NEAR_VAL], uint32_t val)
+{
+	size_t n = val % 8 ? 4 + val % 300 : NEAR_VAL; /* some lie in pages of their own */
+
+	memset(out, (int)(val & 0xff), n);
+	memcpy(out, &val, 4);
+	return n;
+}
+
+static void near_expect(struct kit *k, unsigned i, uint32_t val)
+{
+	uint8_t want[NEAR_VAL];
+	const void *v;
+	struct jkey key;
+	size_t n;
+	int err;
+
+	near_key(&key, i);
+	journal_lock(k->j);
+	err = view_get(k->j, &key, &v, &n);
+	CHECK_EQ(err, val ? 0 : -ENOENT);
+	if (!err && val)
+		CHECK(n == near_val(want, val) && memcmp(v, want, n) == 0);
+	journal_unlock(k->j);
+}
+
+static unsigned near_count(struct kit *k)
+{
+	const uint8_t *key, *val;
+	struct view_iter *it;
+	unsigned found = 0;
+	struct jkey from;
+	size_t kn, vn;
+	int rc;
+
+	key_xattr(&from, 7, "", 0);
+	journal_lock(k->j);
+	it = view_seek(k->j, &from, from.len);
+	REQUIRE(it);
+	while ((rc = view_step(it, &key, &kn, &val, &vn)) == 1)
+		found++;
+	CHECK_EQ(rc, 0);
+	view_end(it);
+	journal_unlock(k->j);
+	return found;
+}
+
+static uint64_t near_set(struct kit *k, unsigned i, uint32_t val, bool forget)
+{
+	uint8_t bytes[NEAR_VAL];
+	struct jkey key;
+	uint64_t seq = 0;
+
+	near_key(&key, i);
+	journal_lock(k->j);
+	struct rec *r = journal_begin(k->j, OP_SETXATTR);
+
+	if (val)
+		rec_put(r, &key, bytes, near_val(bytes, val), 0);
+	else
+		rec_del(r, &key, forget ? IF_FORGET : 0);
+	CHECK_EQ(journal_commit(k->j, &seq), 0);
+	journal_unlock(k->j);
+	return seq;
+}
+
+/* Whoever looks for what is not there may remember where nothing is: that must never hide what comes to lie there, or lies right
+ * beside it. Most of what is looked for is in base alone: a few changes, a flush, many looks in any order. */
+static void absent_keys_beside_present_ones(void)
+{
+	uint64_t seed = unit_seed(), last = 0;
+	uint32_t vals[NEAR] = {0};
+	struct kit k;
+
+	kit_init(&k);
+	k.cfg.sync_interval_ms = 100000;
+	kit_open(&k);
+	for (int round = 0; round < 400; round++) {
+		unsigned changed[12], present = 0, share = unit_rand(&seed) % 100, changes = 1 + unit_rand(&seed) % 12;
+
+		for (unsigned n = 0; n < changes; n++) {
+			unsigned i = changed[n] = unit_rand(&seed) % NEAR;
+
+			near_expect(&k, i, vals[i]);
+			vals[i] = unit_rand(&seed) % 100 < share ? (uint32_t)unit_rand(&seed) | 1u << 30 : 0;
+			last = near_set(&k, i, vals[i], unit_rand(&seed) % 2);
+		}
+		for (int phase = 0; phase < 2; phase++) {
+			for (int n = 0; n < (phase ? 300 : 2); n++) {
+				unsigned i = unit_rand(&seed) % NEAR;
+
+				near_expect(&k, i, vals[i]);
+			}
+			if (phase == 0)
+				CHECK_EQ(journal_wait(k.j, WM_DURABLE, last), 0);
+			for (unsigned n = 0; phase == 0 && n < changes; n++)
+				near_expect(&k, changed[n], vals[changed[n]]);
+		}
+		for (unsigned i = 0; i < NEAR; i++)
+			present += vals[i] != 0;
+		CHECK_EQ(near_count(&k), present);
+		if (unit_rand(&seed) % 50 == 0) {
+			kit_close(&k);
+			kit_open(&k);
+		}
+	}
+	kit_close(&k);
+	kit_fini(&k);
+}
+
 #define T(name) {#name, name}
 
 int main(int argc, char **argv)
 {
-	static const struct unit_test tests[] = {T(open_close), T(kill_keeps_everything), T(random_history_against_model), T(the_log), T(trim_frees_the_log_and_tombstones), T(too_big_or_no_room), T(watermarks), T(fsyncs_share_a_flush), T(refusals), T(read_only_tools), T(dirty_limit), T(four_threads_commit), T(a_failed_commit_is_terminal), T(a_clean_close_gives_room_back), T(history_01_uploaded_is_a_record), T(history_02_killed_before_the_log_is_emptied), T(history_03_both_logs_in_order), T(history_04_what_exists_is_always_found), T(history_05_full_log_changes_nothing), T(history_06_nothing_grows_with_the_file), T(history_10_a_failed_sync_is_not_forgiven), T(history_11_the_device_came_back_older), T(history_11_hot_logs_of_another_boot), T(history_12_disk_full), T(history_13_staging_needs_no_lock), T(history_50_a_copy_is_noticed), {NULL, NULL}};
+	static const struct unit_test tests[] = {T(open_close), T(kill_keeps_everything), T(random_history_against_model), T(absent_keys_beside_present_ones), T(the_log), T(trim_frees_the_log_and_tombstones), T(too_big_or_no_room), T(watermarks), T(fsyncs_share_a_flush), T(refusals), T(read_only_tools), T(dirty_limit), T(four_threads_commit), T(a_failed_commit_is_terminal), T(a_clean_close_gives_room_back), T(history_01_uploaded_is_a_record), T(history_02_killed_before_the_log_is_emptied), T(history_03_both_logs_in_order), T(history_04_what_exists_is_always_found), T(history_05_full_log_changes_nothing), T(history_06_nothing_grows_with_the_file), T(history_10_a_failed_sync_is_not_forgiven), T(history_11_the_device_came_back_older), T(history_11_hot_logs_of_another_boot), T(history_12_disk_full), T(history_13_staging_needs_no_lock), T(history_50_a_copy_is_noticed), {NULL, NULL}};
 
 	return unit_main(argc, argv, tests);
 }
