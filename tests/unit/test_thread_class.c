@@ -4,9 +4,16 @@
 #include "daemon/thread_class.h"
 #include "daemon/worker.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
@@ -309,6 +316,49 @@ static void workers_are_as_who_made_the_pool(void)
 	watch = NULL;
 }
 
+struct where_job {
+	struct worker_job job;
+	atomic_int tid;
+};
+
+static void where_note(struct worker_job *job)
+{
+	atomic_store(&((struct where_job *)job)->tid, gettid());
+}
+
+/* In a process that may choose neither classes nor CPUs, as under systemd's SystemCallFilter=~@resources. */
+static int restricted(void)
+{
+	struct sock_filter code[] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setscheduler, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_setaffinity, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
+	struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
+	struct where_job job = { .job.run = where_note };
+	struct worker_pool *p;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+		return 2;
+	p = worker_pool_new(2, "test");
+	if (!p)
+		return 3;
+	worker_submit(p, &job.job);
+	worker_pool_free(p);
+	return atomic_load(&job.tid) != 0 && atomic_load(&job.tid) != gettid() ? 0 : 1;
+}
+
+static void workers_start_where_classes_are_refused(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(restricted());
+	REQUIRE(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status));
+	CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
 static void another_class_is_left_alone(void)
 {
 	struct sched_param none = { 0 };
@@ -334,6 +384,7 @@ int main(int argc, char **argv)
 		{ "a_thread_follows_its_work", a_thread_follows_its_work },
 		{ "a_program_takes_the_cpu", a_program_takes_the_cpu },
 		{ "workers_are_as_who_made_the_pool", workers_are_as_who_made_the_pool },
+		{ "workers_start_where_classes_are_refused", workers_start_where_classes_are_refused },
 		{ "another_class_is_left_alone", another_class_is_left_alone }, { NULL, NULL } };
 
 	return unit_main(argc, argv, tests);
