@@ -22,11 +22,16 @@ struct cpus *cpus_allowed(void)
 	if (!c)
 		return NULL;
 	c->set = CPU_ALLOC(CPUS_MAX);
-	if (!c->set || sched_getaffinity(0, set_size(), c->set) < 0) {
+	if (!c->set || !cpus_read(c, 0)) {
 		cpus_free(c);
 		return NULL;
 	}
 	return c;
+}
+
+bool cpus_read(struct cpus *c, pid_t tid)
+{
+	return sched_getaffinity(tid, set_size(), c->set) >= 0;
 }
 
 void cpus_free(struct cpus *c)

@@ -11,6 +11,8 @@ struct cpus;
 /* Those that this thread may use: what whoever started the daemon has left it (taskset, systemd's CPUAffinity). On the heap. NULL:
  * cannot be told. */
 struct cpus *cpus_allowed(void);
+/* The set becomes what thread `tid` may use now. False: it cannot be told. */
+bool cpus_read(struct cpus *c, pid_t tid);
 void cpus_free(struct cpus *c); /* NULL-safe */
 /* At least 1, also of NULL. */
 unsigned cpus_count(const struct cpus *c);

@@ -19,12 +19,13 @@ struct watched {
 
 struct ring_watch {
 	struct class_watch *watch;
+	atomic_uint times;
 	unsigned n;
 	struct watched of[];
 };
 
 /* Whether somebody is to look again soon. */
-static bool look_at(struct watched *t, struct class_look *l)
+static bool look_at(struct ring_watch *w, struct watched *t, struct class_look *l)
 {
 	bool was = t->thread.state.idle;
 
@@ -46,6 +47,8 @@ static bool look_at(struct watched *t, struct class_look *l)
 	}
 	if (t->thread.state.idle != was)
 		class_thread_set(&t->thread);
+	if (t->thread.state.idle && !was)
+		atomic_fetch_add(&w->times, 1);
 	return t->thread.state.idle || t->thread.state.quiet < CLASS_QUIET;
 }
 
@@ -57,7 +60,7 @@ static enum class_seen look(void *arg, uint64_t now_ns, bool scarce)
 	for (unsigned i = 0; i < w->n; i++) {
 		struct class_look l = { .now_ns = now_ns, .scarce = scarce };
 
-		if (!w->of[i].given_up && !atomic_load(&w->of[i].left) && look_at(&w->of[i], &l))
+		if (!w->of[i].given_up && !atomic_load(&w->of[i].left) && look_at(w, &w->of[i], &l))
 			again = true;
 	}
 	return again ? CLASS_WORK : CLASS_REST;
@@ -87,6 +90,11 @@ void ring_watch_note(struct ring_watch *w, unsigned i)
 	atomic_store_explicit(&w->of[i].requests, n, memory_order_release);
 	if (n % CLASS_KNOCK == 0)
 		class_watch_knock(w->watch);
+}
+
+unsigned ring_watch_times(const struct ring_watch *w)
+{
+	return w ? atomic_load(&w->times) : 0;
 }
 
 void ring_watch_join(struct ring_watch *w, unsigned i)

@@ -10,6 +10,8 @@ struct ring_watch *ring_watch_new(unsigned n, unsigned cpus);
 void ring_watch_join(struct ring_watch *w, unsigned i);
 /* Thread i has taken a request. By that thread. */
 void ring_watch_note(struct ring_watch *w, unsigned i);
+/* How often one of the threads became SCHED_IDLE. */
+unsigned ring_watch_times(const struct ring_watch *w);
 /* Thread i is about to end, and is not looked at any more. */
 void ring_watch_leave(struct ring_watch *w, unsigned i);
 /* Makes all threads ordinary, and looks on no more. While they live. */

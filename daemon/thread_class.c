@@ -19,17 +19,19 @@
 #define MS 1000000ull
 
 /* --- decisions --- */
-/* The kernel counts the time on a CPU at its ticks: in CLASS_STUCK looks a thread that runs is seen to. */
-static bool nothing_done(const struct class_look *a, const struct class_look *b)
+/* Waits for its CPU, or for what a request waits for. The kernel counts the time on a CPU at its ticks: in CLASS_STUCK looks a thread
+ * that runs is seen to. */
+static bool stands_still(const struct class_look *a, const struct class_look *b)
 {
-	return a->requests == b->requests && a->turns == b->turns && a->ran_ns == b->ran_ns;
+	return a->requests == b->requests &&
+	       (a->within || (a->runnable && a->turns == b->turns && a->ran_ns == b->ran_ns));
 }
 
 static bool is_amiss(struct class_state *c, const struct class_look *l)
 {
 	uint64_t turns = l->turns - c->last.turns, waited = l->waited_ns - c->last.waited_ns;
 
-	c->stuck = c->idle && l->stands && nothing_done(l, &c->last) ? c->stuck + 1 : 0;
+	c->stuck = c->idle && stands_still(l, &c->last) ? c->stuck + 1 : 0;
 	return c->idle && (l->amiss || c->stuck >= CLASS_STUCK || waited > CLASS_WAIT_MS * MS * (turns ? turns : 1));
 }
 
@@ -128,14 +130,14 @@ bool class_thread_see(struct class_thread *t, struct class_look *l)
 	l->ran_ns = ran;
 	l->waited_ns = waited;
 	l->turns = turns;
-	if (!t->state.idle || l->requests != t->state.last.requests)
+	if (!t->state.idle || (l->requests != t->state.last.requests && !l->within))
 		return true;
 	if (t->stat < 0)
 		t->stat = thread_file(t->tid, "stat");
 	/* PID (NAME) STATE ...: our threads' names have no parenthesis. */
 	if (!text_of(t->stat, text, sizeof(text)) || !(state = strchr(text, ')')) || state[1] != ' ')
 		return false;
-	l->stands |= state[2] == 'R';
+	l->runnable = state[2] == 'R';
 	return true;
 }
 
@@ -218,6 +220,7 @@ static void *watch_main(void *arg)
 	if (!sees)
 		log_warn("event=thread_class error=\"/proc/loadavg cannot be read\" note=\"all stay ordinary\"");
 	w->watcher.end(w->watcher.arg);
+	atomic_store(&w->tid, -1);
 	return NULL;
 }
 
@@ -272,6 +275,7 @@ struct class_watch *class_watch_new(const struct class_watcher *watcher, unsigne
 	if (!w)
 		return NULL;
 	w->watcher = *watcher;
+	atomic_init(&w->tid, -1);
 	w->cpus = cpus;
 	w->bell_fd = eventfd(0, EFD_CLOEXEC);
 	w->loadavg = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);

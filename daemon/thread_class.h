@@ -8,7 +8,7 @@
  *
  *   ordinary -> idle   the thread was busy since the last look, and CPUs are not scarce
  *   idle -> ordinary   CPUs are scarce; fewer than CLASS_BUSY requests in each of CLASS_QUIET looks; or something is amiss: at CLASS_STUCK looks in a
- *                      row the thread had done nothing although it could, its turns began over CLASS_WAIT_MS late on average (the
+ *                      row the thread waited for its CPU, or was not done with the request that only it can be done with, its turns began over CLASS_WAIT_MS late on average (the
  *                      flusher's bursts are shorter), or what else the transport says
  *
  * After something was amiss it stays ordinary for CLASS_HOLD_MS; twice as long, up to CLASS_HOLD_MAX_MS, if it had been idle for less than
@@ -44,7 +44,8 @@ struct class_look {
 	uint64_t requests;	   /* so far */
 	uint64_t ran_ns, waited_ns; /* so far: on a CPU, and waiting for it */
 	uint64_t turns;		   /* so far: how often it got it */
-	bool stands;		   /* it has something to do: holds a CPU, waits for one, or is not done with a request */
+	bool runnable;		   /* holds a CPU or waits for one */
+	bool within;		   /* is not done with a request, and nobody else serves */
 	bool amiss;		   /* to be idle is not right now */
 	bool scarce;		   /* class_scarce */
 };
@@ -70,7 +71,8 @@ struct class_thread {
 
 void class_thread_init(struct class_thread *t, pid_t tid);
 void class_thread_fini(struct class_thread *t);
-/* Fills in what the kernel knows; `stands` stays true if it was. False: nothing can be seen, or the thread is gone. */
+/* Fills in what the kernel knows: all but the requests, within, amiss, scarce and the time. False: nothing can be seen, or the
+ * thread is gone. */
 bool class_thread_see(struct class_thread *t, struct class_look *l);
 /* Makes it what state.idle says. Where it cannot be made ordinary state.idle stays true: so it is tried again. Failures are logged. */
 void class_thread_set(struct class_thread *t);
@@ -89,7 +91,7 @@ struct class_watcher {
 
 /* `cpus`: that the threads may use. NULL: cannot be done here (said in the log). */
 struct class_watch *class_watch_new(const struct class_watcher *watcher, unsigned cpus);
-/* The thread that looks on, once it has begun to. */
+/* The thread that looks on; -1: not yet, or no more. */
 pid_t class_watch_tid(const struct class_watch *w);
 /* By who serves, every CLASS_KNOCK requests. Cheap. */
 void class_watch_knock(struct class_watch *w);

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #include "daemon/awake.h"
-#include "daemon/cpus.h"
 #include "daemon/follow.h"
 #include "daemon/transport.h"
 #include "util/clock.h"
@@ -44,7 +43,6 @@ struct classic {
 	pthread_cond_t cond;
 	unsigned n, live; /* live: under lock */
 	atomic_bool stop;
-	struct cpus *cpus;
 	struct follow *follow; /* or NULL; not with --poll */
 	/* with --poll; changed under lock */
 	pthread_cond_t turn; /* for who does not read */
@@ -81,9 +79,9 @@ static void note_caller(struct classic *c, struct classic_thread *th, const void
 {
 	const struct fuse_in_header *in = buf;
 
-	/* These three the kernel sends by itself. */
-	if (len >= sizeof(*in) && in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT)
-		follow_note(c->follow, (unsigned)th->route, in->pid);
+	bool caller = len >= sizeof(*in) && in->opcode != FUSE_FORGET && in->opcode != FUSE_BATCH_FORGET && in->opcode != FUSE_INTERRUPT;
+
+	follow_note(c->follow, (unsigned)th->route, caller ? in->pid : FOLLOW_KERNEL);
 }
 
 static void serve(struct classic *c, struct classic_thread *th, void *buf)
@@ -272,7 +270,6 @@ static void classic_free(struct transport *t)
 			close(c->th[i].fd);
 	}
 	follow_free(c->follow);
-	cpus_free(c->cpus);
 	pthread_cond_destroy(&c->turn);
 	pthread_cond_destroy(&c->cond);
 	pthread_mutex_destroy(&c->lock);
@@ -321,9 +318,8 @@ static int classic_start(struct transport *t, struct errmsg *e)
 			r = -errno;
 	}
 	c->n = n;
-	c->cpus = cpus_allowed();
 	if (!t->awake)
-		c->follow = follow_new(n, c->cpus, cpus_count(c->cpus));
+		c->follow = follow_new(n, FOLLOW_OWN);
 	for (unsigned i = 0; i < c->n && r == 0; i++) {
 		pthread_mutex_lock(&c->lock);
 		r = -pthread_create(&c->th[i].tid, NULL, thread_main, &c->th[i]);

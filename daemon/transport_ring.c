@@ -288,7 +288,8 @@ static void ring_free(struct transport *t)
 	if (r->device >= 0 && fcntl(r->device, F_SETFL, O_RDWR) < 0)
 		log_error("event=ring_free error=\"%s\"", strerror(errno));
 	set_phase(r, GIVEN_UP); /* for who waits still */
-	device_tell(r);
+	if (r->stop_fd >= 0)
+		device_tell(r);
 	ring_watch_stop(r->watch);
 	for (unsigned i = 0; i < r->n; i++)
 		ring_queue_end(&r->th[i].q);
