@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,6 +163,8 @@ struct class_watch {
 	pthread_t thread;
 	atomic_int tid;
 	bool started; /* the owner's */
+	bool able;    /* to put a thread into a class and back; set before `tried` */
+	sem_t tried;
 	atomic_bool asleep, stop;
 };
 
@@ -206,11 +209,12 @@ static void *watch_main(void *arg)
 	bool sees = true;
 
 	pthread_setname_np(pthread_self(), "jfs-class");
+	/* Tried by a thread that is not needed if it cannot come back. */
+	w->able = class_set(0, true) == 0 && class_set(0, false) == 0;
 	atomic_store(&w->tid, gettid());
-	if (class_set(0, true) || class_set(0, false)) {
-		log_info("event=thread_class result=unchanged why=\"a thread may not leave SCHED_IDLE again here\"");
+	sem_post(&w->tried);
+	if (!w->able)
 		return NULL;
-	}
 	while (!atomic_load(&w->stop) && sees) {
 		wait_for_work(w);
 		w->wanted = w->cpus * 64;
@@ -260,6 +264,7 @@ void class_watch_free(struct class_watch *w)
 	class_watch_stop(w);
 	fd_close(w->bell_fd);
 	fd_close(w->loadavg);
+	sem_destroy(&w->tried);
 	free(w);
 }
 
@@ -279,9 +284,13 @@ struct class_watch *class_watch_new(const struct class_watcher *watcher, unsigne
 	w->cpus = cpus;
 	w->bell_fd = eventfd(0, EFD_CLOEXEC);
 	w->loadavg = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	sem_init(&w->tried, 0, 0);
 	w->started = w->bell_fd >= 0 && w->loadavg >= 0 && pthread_create(&w->thread, NULL, watch_main, w) == 0;
-	if (!w->started) {
-		log_info("event=thread_class result=unchanged why=\"no thread, no descriptor, or no /proc\"");
+	while (w->started && sem_wait(&w->tried))
+		;
+	if (!w->able) {
+		log_info("event=thread_class result=unchanged why=\"%s\"",
+			w->started ? "a thread may not leave SCHED_IDLE again here" : "no thread, no descriptor, or no /proc");
 		class_watch_free(w);
 		return NULL;
 	}
