@@ -81,14 +81,16 @@ def outage(t, minutes, seed):
     until(time.monotonic() + minutes * 60, tree.step)
     waiting = m.stats()["backlog_operations"]
     redis.start()
-    texts, done = [], threading.Event()
+    texts, failed, done = [], [], threading.Event()
 
     def collect():
-        while True:
+        last = False
+        while not last and not failed:
             last = done.is_set()
-            texts.append(stock.run("gc", "--delete"))
-            if last:
-                return
+            try:
+                texts.append(stock.run("gc", "--delete"))
+            except core.CommandError as e:
+                failed.append(e)
 
     collector = threading.Thread(target=collect)
     collector.start()
@@ -96,6 +98,8 @@ def outage(t, minutes, seed):
     t.run(harness.JFS, "flush", m.dir, timeout=600)
     done.set()
     collector.join()
+    if failed:
+        raise failed[0]
     wrong = tree.differences(tree.top)
     m.umount()
     stock.quiet("fsck")
